@@ -1,0 +1,84 @@
+"""mnist-trials: a trial runtime for PyTorch. `import mnist_trials as mt`; see docs/ for a tour.
+
+Importing this package imports nothing heavy: every public name is fetched from its module when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mnist_trials.errors import InvalidHP as InvalidHP
+    from mnist_trials.experiment.api import Experiment as Experiment
+    from mnist_trials.experiment.api import create as create
+    from mnist_trials.training.callbacks import Callback as Callback
+    from mnist_trials.training.context import TrialContext as TrialContext
+    from mnist_trials.training.data import TensorData as TensorData
+    from mnist_trials.training.loading import load_trial as load_trial
+    from mnist_trials.training.metrics import weighted as weighted
+    from mnist_trials.training.schedule import LRSchedule as LRSchedule
+    from mnist_trials.training.trainer import FitResult as FitResult
+    from mnist_trials.training.trainer import Trainer as Trainer
+    from mnist_trials.training.trial import Trial as Trial
+    from mnist_trials.units import Batch as Batch
+    from mnist_trials.units import Epoch as Epoch
+    from mnist_trials.units import Record as Record
+    from mnist_trials.worker.init import in_experiment as in_experiment
+    from mnist_trials.worker.init import init as init
+
+_HOMES = {
+    "Batch": "units",
+    "Callback": "training.callbacks",
+    "Epoch": "units",
+    "Experiment": "experiment.api",
+    "FitResult": "training.trainer",
+    "InvalidHP": "errors",
+    "LRSchedule": "training.schedule",
+    "Record": "units",
+    "TensorData": "training.data",
+    "Trainer": "training.trainer",
+    "Trial": "training.trial",
+    "TrialContext": "training.context",
+    "create": "experiment.api",
+    "in_experiment": "worker.init",
+    "init": "worker.init",
+    "load_trial": "training.loading",
+    "weighted": "training.metrics",
+}
+
+__all__ = [
+    "Batch",
+    "Callback",
+    "Epoch",
+    "Experiment",
+    "FitResult",
+    "InvalidHP",
+    "LRSchedule",
+    "Record",
+    "TensorData",
+    "Trainer",
+    "Trial",
+    "TrialContext",
+    "__version__",
+    "create",
+    "in_experiment",
+    "init",
+    "load_trial",
+    "weighted",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mnist_trials' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mnist_trials.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

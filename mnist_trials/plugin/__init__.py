@@ -1,0 +1,57 @@
+"""Everything a plugin author needs: the hook marker, one abstract class per kind, and the records they use."""
+
+from mnist_trials.errors import PluginError
+from mnist_trials.plugin.backend import Backend, Execution, ExecutionSettings
+from mnist_trials.plugin.checkpoint_storage import CheckpointStorage
+from mnist_trials.plugin.launcher import (
+    Channel,
+    Deliver,
+    Launcher,
+    WorkerHandle,
+    WorkerSpec,
+    resolve_target,
+)
+from mnist_trials.plugin.logger import Logger, LoggerContext
+from mnist_trials.plugin.manager import PluginInfo, PluginManager, get_plugins
+from mnist_trials.plugin.searcher import (
+    Action,
+    Create,
+    Pause,
+    Resume,
+    Searcher,
+    SearcherContext,
+    Shutdown,
+    Stop,
+)
+from mnist_trials.plugin.spec import Hooks, Options, PluginRecord, hookimpl
+
+__all__ = [
+    "Action",
+    "Backend",
+    "Channel",
+    "CheckpointStorage",
+    "Create",
+    "Deliver",
+    "Execution",
+    "ExecutionSettings",
+    "Hooks",
+    "Launcher",
+    "Logger",
+    "LoggerContext",
+    "Options",
+    "Pause",
+    "PluginError",
+    "PluginInfo",
+    "PluginManager",
+    "PluginRecord",
+    "Resume",
+    "Searcher",
+    "SearcherContext",
+    "Shutdown",
+    "Stop",
+    "WorkerHandle",
+    "WorkerSpec",
+    "get_plugins",
+    "hookimpl",
+    "resolve_target",
+]

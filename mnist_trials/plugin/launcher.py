@@ -1,0 +1,118 @@
+"""What a launcher is: a way to start the workers of a trial, carry their events, and end them.
+
+It knows nothing of searching, training or storing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, final
+
+from mnist_trials.events import Event, StopRequest
+from mnist_trials.records import Slot
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """All a worker process knows. Plain JSON values, so that it travels by any road (see `to_json`)."""
+
+    experiment_id: int
+    trial_id: int
+    run: int  # attempt of this trial, from 1
+    rank: int
+    size: int  # ranks of this trial
+    slot: Slot
+    config: Mapping[str, Any]  # the resolved experiment config: `ExperimentConfig.to_dict()`
+    hparams: Mapping[str, Any]
+    seed: int  # the trial's seed, a function of (experiment seed, trial id)
+    context_dir: str  # the snapshot of the user's code: on sys.path, working directory of commands
+    trial_dir: str  # a folder of this trial's own, kept between runs
+    log_path: str  # where a launcher writes what the worker prints
+    checkpoint_root: str  # where checkpoints lie when the config names no storage
+    checkpoints: tuple[str, ...] = ()  # this trial's checkpoint ids, newest first, to go on from; () = from the start
+    warm_start: str | None = None  # a checkpoint to take weights from when there is none of its own
+    data_root: str | None = None
+    test_mode: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    target: str = "mnist_trials.worker.main:run"  # what to call in the process: a function of (WorkerSpec, Channel)
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> WorkerSpec:
+        """The spec behind `to_json`'s document.
+
+        Raises:
+            ValueError: fields are missing or left over.
+        """
+        values = dict(document)
+        if left_over := set(values) - {f.name for f in fields(cls)}:
+            raise ValueError(f"a worker spec has no field {sorted(left_over)}")
+        values["slot"] = Slot(**values["slot"])
+        values["checkpoints"] = tuple(values.get("checkpoints", ()))
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+class Channel(ABC):
+    """The worker's end of the line to the controller."""
+
+    @abstractmethod
+    def emit(self, event: Event) -> None:
+        """Send an event; returns when it is on its way. A line that is cut ends the worker (nobody is there to
+        listen: what it does from now on would be lost)."""
+
+    @abstractmethod
+    def stop_requested(self) -> StopRequest | None:
+        """What the controller asked for, or None. Cheap enough to be called after every batch."""
+
+
+Deliver = Callable[[Event], None]
+"""Given to a launcher to hand events over; may be called from any thread, never blocks for long."""
+
+
+class WorkerHandle(ABC):
+    """All the workers of one run of a trial. Thread-safe."""
+
+    @abstractmethod
+    def start(self, deliver: Deliver) -> None:
+        """Start every rank or none. After this, every event is handed to `deliver` in the order in which its worker
+        sent it, and `WorkersExited` exactly once, as the last. A start that fails is told in that event too, never
+        raised. A launcher that works in this very process returns when the trial has ended."""
+
+    @abstractmethod
+    def request(self, request: StopRequest) -> None:
+        """Pass a request on to every rank; no effect when they are gone."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End every process of the run at once, with all they started."""
+
+    @abstractmethod
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for all of it to be gone; whether it is."""
+
+
+class Launcher(ABC):
+    """Starts workers."""
+
+    @abstractmethod
+    def create(self, workers: Sequence[WorkerSpec]) -> WorkerHandle:
+        """A handle for one run of a trial, one spec per rank; nothing is started yet."""
+
+    def close(self) -> None:
+        """Release what the launcher itself holds; no worker is running any more."""
+
+
+def resolve_target(spec: WorkerSpec) -> Callable[[WorkerSpec, Channel], int]:
+    """The function `spec.target` names; it returns the exit status of the worker."""
+    module, _, function = spec.target.partition(":")
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
