@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from typing_extensions import override
+
 
 class MnistTrialsError(Exception):
     """Base of every error raised on purpose; its text is meant for a person and needs no traceback."""
@@ -32,6 +34,7 @@ class Problem:
     line: int | None = None
     column: int | None = None
 
+    @override
     def __str__(self) -> str:
         if self.source is None:
             return self.message

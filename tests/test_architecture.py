@@ -26,7 +26,12 @@ HEAVY = {
     "safetensors",
     "rich",
 }
-MAY_IMPORT_TORCH = ("mnist_trials/training/", "mnist_trials/mnist/", "mnist_trials/checkpoint/")
+MAY_IMPORT_TORCH = (
+    "mnist_trials/training/",
+    "mnist_trials/mnist/",
+    "mnist_trials/checkpoint/",
+    "plugins/mnist_trials_plugins/backends/_execution.py",  # imported by a backend when it is opened
+)
 
 # One forbidden import for each way a contract can be broken: (contract, file, line).
 BREACHES = [
@@ -154,7 +159,10 @@ def test_hooks_are_called_in_one_module_only() -> None:
         path
         for path, tree in sources()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "hook" and path != "mnist_trials/plugin/manager.py"
+        if isinstance(node, ast.Attribute)
+        and node.attr == "hook"
+        and ast.unparse(node.value).endswith("pm")
+        and path != "mnist_trials/plugin/manager.py"
     ]
     assert offenders == []
 

@@ -2,7 +2,7 @@
 
 from mnist_trials.errors import PluginError
 from mnist_trials.plugin.backend import Backend, Execution, ExecutionSettings
-from mnist_trials.plugin.checkpoint_storage import CheckpointStorage
+from mnist_trials.plugin.checkpoint_storage import MANIFEST, CheckpointStorage, require_checkpoint_id
 from mnist_trials.plugin.launcher import (
     Channel,
     Deliver,
@@ -13,6 +13,7 @@ from mnist_trials.plugin.launcher import (
 )
 from mnist_trials.plugin.logger import Logger, LoggerContext
 from mnist_trials.plugin.manager import PluginInfo, PluginManager, get_plugins
+from mnist_trials.plugin.options import refuse_unknown, text_option
 from mnist_trials.plugin.searcher import (
     Action,
     Create,
@@ -26,6 +27,7 @@ from mnist_trials.plugin.searcher import (
 from mnist_trials.plugin.spec import Hooks, Options, PluginRecord, hookimpl
 
 __all__ = [
+    "MANIFEST",
     "Action",
     "Backend",
     "Channel",
@@ -53,5 +55,8 @@ __all__ = [
     "WorkerSpec",
     "get_plugins",
     "hookimpl",
+    "refuse_unknown",
+    "require_checkpoint_id",
     "resolve_target",
+    "text_option",
 ]

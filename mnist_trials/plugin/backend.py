@@ -70,8 +70,10 @@ class Execution(ABC):
 
     @abstractmethod
     def to_device(self, batch: Any) -> Any:
-        """`batch` (any nesting of tuples, lists, dicts and tensors) on the device, floats in the compute precision
-        where that is `bf16-true`. Returns `batch` itself where nothing is to be done."""
+        """`batch` (any nesting of tuples, lists, dicts and tensors) on the device, floats as bf16 for `bf16-true`.
+
+        Returns `batch` itself where nothing is to be done.
+        """
 
     @abstractmethod
     def autocast(self) -> AbstractContextManager[Any] | None:

@@ -5,9 +5,30 @@ It knows nothing of what is in a folder but that `manifest.json` is what makes i
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+from mnist_trials.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+"""The file that makes a folder a checkpoint; always written last."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def require_checkpoint_id(checkpoint_id: str) -> None:
+    """Check that `checkpoint_id` is a plain name, so that no storage can be led out of its root by one.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if _ID.fullmatch(checkpoint_id) is None:
+        raise CheckpointError(
+            f"{checkpoint_id!r} is not a checkpoint id: an id has 1 to 128 of the characters a-z, A-Z, 0-9, '.', '_' "
+            "and '-', and begins with a letter or a digit."
+        )
 
 
 class CheckpointStorage(ABC):
@@ -15,11 +36,13 @@ class CheckpointStorage(ABC):
 
     @abstractmethod
     def begin(self, checkpoint_id: str) -> Path:
-        """A new empty local folder to write the checkpoint's files into. What an earlier, cut-off `begin` of the
-        same id left is gone.
+        """A new empty local folder to write the checkpoint's files into.
+
+        What an earlier, cut-off `begin` of the same id left is gone.
 
         Raises:
-            CheckpointError: the storage cannot be written, or the id is not one (it cannot leave the root).
+            CheckpointError: the storage cannot be written, the id is taken by a complete checkpoint, or it is not an
+                id (see `require_checkpoint_id`).
         """
 
     @abstractmethod
@@ -29,7 +52,8 @@ class CheckpointStorage(ABC):
         After a kill at any point the id is either wholly there or not there at all.
 
         Raises:
-            CheckpointError: it could not be stored; nothing is visible under the id.
+            CheckpointError: it could not be stored, was not begun, or has no manifest; nothing is visible under the
+                id.
         """
 
     @abstractmethod
@@ -42,7 +66,11 @@ class CheckpointStorage(ABC):
 
     @abstractmethod
     def delete(self, checkpoint_id: str) -> None:
-        """Remove a checkpoint; one that is not there is no error."""
+        """Remove a checkpoint, or what an unfinished `begin` of it left; one that is not there is no error.
+
+        Raises:
+            CheckpointError: it could not be removed, or the id is not one.
+        """
 
     @abstractmethod
     def ids(self) -> list[str]:

@@ -36,6 +36,7 @@ class WorkerSpec:
     checkpoints: tuple[str, ...] = ()  # this trial's checkpoint ids, newest first, to go on from; () = from the start
     warm_start: str | None = None  # a checkpoint to take weights from when there is none of its own
     data_root: str | None = None
+    started_in: str | None = None  # the directory in which the experiment was submitted; None: this process's own
     test_mode: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     target: str = "mnist_trials.worker.main:run"  # what to call in the process: a function of (WorkerSpec, Channel)
@@ -67,8 +68,10 @@ class Channel(ABC):
 
     @abstractmethod
     def emit(self, event: Event) -> None:
-        """Send an event; returns when it is on its way. A line that is cut ends the worker (nobody is there to
-        listen: what it does from now on would be lost)."""
+        """Send an event; returns when it is on its way.
+
+        A line that is cut ends the worker: nobody is there to listen, what it does from now on would be lost.
+        """
 
     @abstractmethod
     def stop_requested(self) -> StopRequest | None:
@@ -84,9 +87,12 @@ class WorkerHandle(ABC):
 
     @abstractmethod
     def start(self, deliver: Deliver) -> None:
-        """Start every rank or none. After this, every event is handed to `deliver` in the order in which its worker
-        sent it, and `WorkersExited` exactly once, as the last. A start that fails is told in that event too, never
-        raised. A launcher that works in this very process returns when the trial has ended."""
+        """Start every rank or none.
+
+        After this, every event is handed to `deliver` in the order in which its worker sent it, and `WorkersExited`
+        exactly once, as the last. A start that fails is told in that event too, never raised. A launcher that works in
+        this very process returns when the trial has ended.
+        """
 
     @abstractmethod
     def request(self, request: StopRequest) -> None:

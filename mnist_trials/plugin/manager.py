@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -205,14 +206,9 @@ def _wanted() -> set[str] | None:
     return None if value is None else {name.strip() for name in value.split(",") if name.strip()}
 
 
-_manager: PluginManager | None = None
-
-
+@functools.cache
 def get_plugins() -> PluginManager:
     """The process's plugin manager, with all installed plugins loaded at the first call."""
-    global _manager
-    if _manager is None:
-        manager = PluginManager()
-        manager.load_installed()
-        _manager = manager
-    return _manager
+    manager = PluginManager()
+    manager.load_installed()
+    return manager

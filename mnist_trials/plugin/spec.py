@@ -54,8 +54,10 @@ class Hooks:
 
     @hookspec
     def mnist_trials_searchers(self) -> Iterable[PluginRecord[Searcher]]:  # type: ignore[empty-body]
-        """Searchers; factory(config: Mapping, hyperparameters: Mapping) -> Searcher, where `config` is the `searcher`
-        section and `hyperparameters` that section, both as resolved JSON values."""
+        """Searchers; factory(config: Mapping, hyperparameters: Mapping) -> Searcher.
+
+        `config` is the `searcher` section and `hyperparameters` that section, both as resolved JSON values.
+        """
 
     @hookspec
     def mnist_trials_checkpoint_storage(self) -> Iterable[PluginRecord[CheckpointStorage]]:  # type: ignore[empty-body]

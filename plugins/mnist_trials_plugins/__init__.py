@@ -1,0 +1,1 @@
+"""First-party plugins: one file per plugin, each an entry point of its own."""
