@@ -1,0 +1,51 @@
+"""What a checkpoint is: its files, its manifest, the checks that it is undamaged; not where it lies.
+
+docs/checkpoints.md describes the format. Names are fetched when first used: `read_manifest` and `verify` need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_trials.checkpoint.content import CheckpointContent as CheckpointContent
+    from mnist_trials.checkpoint.manifest import Manifest as Manifest
+    from mnist_trials.checkpoint.manifest import read_manifest as read_manifest
+    from mnist_trials.checkpoint.reader import read_checkpoint as read_checkpoint
+    from mnist_trials.checkpoint.verification import verify as verify
+    from mnist_trials.checkpoint.writer import new_checkpoint_id as new_checkpoint_id
+    from mnist_trials.checkpoint.writer import write_checkpoint as write_checkpoint
+
+_HOMES = {
+    "CheckpointContent": "content",
+    "Manifest": "manifest",
+    "new_checkpoint_id": "writer",
+    "read_checkpoint": "reader",
+    "read_manifest": "manifest",
+    "verify": "verification",
+    "write_checkpoint": "writer",
+}
+
+__all__ = [
+    "CheckpointContent",
+    "Manifest",
+    "new_checkpoint_id",
+    "read_checkpoint",
+    "read_manifest",
+    "verify",
+    "write_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mnist_trials.checkpoint' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mnist_trials.checkpoint.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

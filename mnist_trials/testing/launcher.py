@@ -1,0 +1,313 @@
+"""The tests that every launcher passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import pytest
+
+from mnist_trials.events import Event, Notice, StopRequest, TrialExited, WorkersExited, WorkersLaunched
+from mnist_trials.plugin import Launcher, WorkerHandle, WorkerSpec, get_plugins
+from mnist_trials.plugin.processes import read_stat
+from mnist_trials.records import Outcome, Slot
+from mnist_trials.testing.launcher_targets import target
+
+DEADLINE = 60.0
+"""Seconds that anything may take; only a failing test waits so long."""
+
+
+def worker_specs(directory: Path, name: str, *, size: int = 1, **hparams: Any) -> list[WorkerSpec]:
+    """Specs, one per rank, of workers that do what the function `name` of `launcher_targets` does."""
+    context = directory / "context"
+    context.mkdir(exist_ok=True)
+    return [
+        WorkerSpec(
+            experiment_id=1,
+            trial_id=2,
+            run=3,
+            rank=rank,
+            size=size,
+            slot=Slot(id=f"cpu:{rank}", backend="cpu", index=rank, description="a CPU", threads=1),
+            config={},
+            hparams=hparams,
+            seed=5,
+            context_dir=str(context),
+            trial_dir=str(directory / "trial"),
+            log_path=str(directory / "trial" / "log.txt"),
+            checkpoint_root=str(directory / "checkpoints"),
+            environment={"LAUNCHER_SUITE": "spoken here"},
+            target=target(name),
+        )
+        for rank in range(size)
+    ]
+
+
+@final
+class Run:
+    """One run under test: starts it in a thread (a launcher may work in there) and keeps what it delivers."""
+
+    def __init__(self, launcher: Launcher, specs: list[WorkerSpec]) -> None:
+        self.handle: WorkerHandle = launcher.create(specs)
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self.handle.start, args=(self._deliver,), daemon=True)
+
+    def start(self) -> Run:
+        """Start it."""
+        self._thread.start()
+        return self
+
+    def wait_for(self, wanted: Callable[[list[Event]], bool]) -> None:
+        """Wait until the events heard so far are as `wanted`."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: wanted(self.events), DEADLINE), f"heard only {self.events[-5:]}"
+
+    def wait_for_messages(self, count: int) -> list[str]:
+        """Wait for so many notices; returns their texts."""
+        self.wait_for(lambda events: sum(isinstance(event, Notice) for event in events) >= count)
+        return self.messages
+
+    def end(self) -> WorkersExited:
+        """Wait for the end; returns the last event."""
+        assert self.handle.join(DEADLINE)
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+        last = self.events[-1]
+        assert isinstance(last, WorkersExited)
+        assert [event for event in self.events if isinstance(event, WorkersExited)] == [last]
+        return last
+
+    @property
+    def messages(self) -> list[str]:
+        """The texts of all notices."""
+        return [event.message for event in self.events if isinstance(event, Notice)]
+
+    def _deliver(self, event: Event) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` runs (a zombie does not)."""
+    stat = read_stat(pid)
+    return stat is not None and stat.alive
+
+
+class LauncherSuite:
+    """Subclass this in the tests of a launcher plugin, which must be installed.
+
+        class TestLocal(LauncherSuite):
+            plugin = "local"
+
+    Some 50 small workers are started, some of them killed. The launcher's workers must see this machine's files.
+    """
+
+    plugin: ClassVar[str]
+    """The plugin's name."""
+
+    options: ClassVar[Mapping[str, Any]] = {}
+    """What stands beside its name in the config."""
+
+    in_process: ClassVar[bool] = False
+    """Whether it works in the process that asks it, where no worker can be killed by itself."""
+
+    several_ranks: ClassVar[bool] = True
+    """Whether it can start more than one rank."""
+
+    @pytest.fixture
+    def launcher(self) -> Iterator[Launcher]:
+        """The launcher under test."""
+        launcher: Launcher = get_plugins().find("launcher", self.plugin).factory(self.options)
+        yield launcher
+        launcher.close()
+
+    @pytest.fixture
+    def processes(self) -> None:
+        """For tests that need a worker of its own process."""
+        if self.in_process:
+            pytest.skip(f"the launcher '{self.plugin}' starts no process")
+
+    def test_events_arrive_in_order_between_launch_and_exit(self, launcher: Launcher, tmp_path: Path) -> None:
+        """`WorkersLaunched` is first, `WorkersExited` last, and what the worker says between them in its order."""
+        run = Run(launcher, worker_specs(tmp_path, "counts", events=5, bytes=1)).start()
+        assert run.end() == WorkersExited(trial_id=2, run=3, exit_codes=(0,))
+        assert [type(event) for event in run.events] == [
+            WorkersLaunched,
+            *[Notice] * 5,
+            TrialExited,
+            WorkersExited,
+        ]
+        assert run.messages == ["0", "1", "2", "3", "4"]
+
+    def test_a_burst_of_events_loses_none(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Far more than a pipe holds arrives whole and in order."""
+        run = Run(launcher, worker_specs(tmp_path, "counts", events=3000, bytes=2000)).start()
+        run.end()
+        assert [message.rstrip(".") for message in run.messages] == [str(number) for number in range(3000)]
+
+    def test_one_event_larger_than_a_pipe_arrives_whole(self, launcher: Launcher, tmp_path: Path) -> None:
+        """An event has no greatest size."""
+        run = Run(launcher, worker_specs(tmp_path, "counts", events=1, bytes=1_000_000)).start()
+        run.end()
+        assert run.messages == ["0".ljust(1_000_000, ".")]
+
+    def test_the_worker_has_its_spec_its_directory_and_its_environment(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        """The spec travels unchanged; the variables and directory are the worker's and not the controller's."""
+        specs = worker_specs(tmp_path, "describes_itself", nested={"lr": 0.1, "layers": [1, 2]})
+        run = Run(launcher, specs).start()
+        run.end()
+        told = json.loads(run.messages[0])
+        assert WorkerSpec.from_json(told["spec"]) == specs[0]
+        assert told["directory"] == specs[0].context_dir
+        assert told["environment"] == specs[0].environment
+        assert (told["pid"] == os.getpid()) is self.in_process
+        assert "LAUNCHER_SUITE" not in os.environ
+        assert os.getcwd() != specs[0].context_dir
+
+    def test_a_stop_request_is_honoured(self, launcher: Launcher, tmp_path: Path) -> None:
+        """A request reaches the worker, and what it says afterwards is delivered."""
+        run = Run(launcher, worker_specs(tmp_path, "waits")).start()
+        run.wait_for_messages(1)
+        run.handle.request(StopRequest(Outcome.PAUSED, "because"))
+        assert run.end().exit_codes == (0,)
+        assert run.messages == ["waiting", "because"]
+        assert run.events[-2] == TrialExited(trial_id=2, run=3, outcome=Outcome.PAUSED, batches=0)
+
+    def test_a_run_that_goes_on_is_not_joined(self, launcher: Launcher, tmp_path: Path) -> None:
+        """`join` is false while the worker works."""
+        run = Run(launcher, worker_specs(tmp_path, "waits")).start()
+        run.wait_for_messages(1)
+        assert not run.handle.join(0.0)
+        run.handle.kill()
+        run.end()
+
+    def test_what_comes_after_the_end_has_no_effect(self, launcher: Launcher, tmp_path: Path) -> None:
+        """A request or a kill that comes too late changes nothing."""
+        run = Run(launcher, worker_specs(tmp_path, "counts", events=0, bytes=0)).start()
+        run.end()
+        before = list(run.events)
+        run.handle.request(StopRequest(Outcome.PAUSED))
+        run.handle.kill()
+        assert run.end() == before[-1]
+        assert run.events == before
+
+    def test_a_worker_that_raises_exits_with_status_1_and_its_traceback_is_logged(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        """An exception is no business of the launcher's: it shows the status, and the log the traceback."""
+        specs = worker_specs(tmp_path, "raises")
+        run = Run(launcher, specs).start()
+        assert run.end().exit_codes == (1,)
+        assert run.messages == ["before"]
+        assert Path(specs[0].log_path).read_text().endswith("RuntimeError: raised by the worker\n")
+
+    def test_a_worker_that_exits_gives_its_status(self, launcher: Launcher, tmp_path: Path) -> None:
+        """`sys.exit(3)` is status 3."""
+        run = Run(launcher, worker_specs(tmp_path, "exits")).start()
+        assert run.end() == WorkersExited(trial_id=2, run=3, exit_codes=(3,))
+        assert run.messages == ["before"]
+
+    def test_output_is_in_the_log_as_it_was_printed(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Every byte of both streams, an unfinished last line too."""
+        text = "one\n\ttwo \N{SNOWMAN}\rthree"
+        specs = worker_specs(tmp_path, "prints", text=text)
+        Run(launcher, specs).start().end()
+        assert Path(specs[0].log_path).read_bytes() == (text + text).encode()
+
+    def test_a_second_run_goes_on_in_the_same_log(self, launcher: Launcher, tmp_path: Path) -> None:
+        """A restart does not overwrite what was printed before it."""
+        specs = worker_specs(tmp_path, "prints", text="again\n")
+        for _ in range(2):
+            Run(launcher, specs).start().end()
+        assert Path(specs[0].log_path).read_text() == "again\n" * 4
+
+    def test_a_worker_that_cannot_be_started_is_told_not_raised(self, launcher: Launcher, tmp_path: Path) -> None:
+        """`WorkersExited` is then the only event, and its reason names what is missing."""
+        specs = worker_specs(tmp_path, "waits")
+        Path(specs[0].context_dir).rmdir()
+        run = Run(launcher, specs).start()
+        last = run.end()
+        assert last.exit_codes == (None,)
+        assert last.reason is not None
+        assert specs[0].context_dir in last.reason
+        assert run.events == [last]
+
+    def test_a_run_killed_before_it_is_started_never_starts(self, launcher: Launcher, tmp_path: Path) -> None:
+        """`kill` may come before `start`."""
+        run = Run(launcher, worker_specs(tmp_path, "waits"))
+        run.handle.kill()
+        run.start()
+        assert run.end().reason == "killed before it was started"
+        assert run.messages == []
+
+    def test_a_killed_worker_ends(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Its status is that of SIGKILL, and it has no last word."""
+        run = Run(launcher, worker_specs(tmp_path, "waits")).start()
+        run.wait_for_messages(1)
+        run.handle.kill()
+        assert run.end().exit_codes == (-9,)
+        assert run.messages == ["waiting"]
+
+    @pytest.mark.usefixtures("processes")
+    def test_a_worker_that_the_system_kills_is_told_by_its_signal(self, launcher: Launcher, tmp_path: Path) -> None:
+        """What it said before is delivered first."""
+        run = Run(launcher, worker_specs(tmp_path, "dies")).start()
+        assert run.end().exit_codes == (-9,)
+        assert run.messages == ["before"]
+
+    @pytest.mark.usefixtures("processes")
+    def test_kill_leaves_no_process_behind(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Nor in a process group that a child has made for itself."""
+        run = Run(launcher, worker_specs(tmp_path, "waits_with_children")).start()
+        children = json.loads(run.wait_for_messages(2)[0])
+        assert all(map(is_alive, children))
+        run.handle.kill()
+        run.end()
+        assert not any(map(is_alive, children))
+
+    @pytest.mark.usefixtures("processes")
+    def test_a_worker_that_ends_well_leaves_no_process_behind(self, launcher: Launcher, tmp_path: Path) -> None:
+        """What it started ends with it."""
+        run = Run(launcher, worker_specs(tmp_path, "leaves_children")).start()
+        assert run.end().exit_codes == (0,)
+        assert not any(map(is_alive, json.loads(run.messages[0])))
+
+    @pytest.mark.usefixtures("processes")
+    def test_runs_beside_each_other_do_not_mix(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Events go to the run whose worker said them."""
+        runs = []
+        for number in range(3):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            runs.append(Run(launcher, worker_specs(directory, "counts", events=100, bytes=number)).start())
+        for number, run in enumerate(runs):
+            assert run.end().exit_codes == (0,)
+            assert run.messages == [str(i).ljust(number, ".") for i in range(100)]
+
+    def test_every_rank_is_heard_and_marked_in_the_log(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Each line of the log says which rank printed it."""
+        self._need_ranks()
+        specs = worker_specs(tmp_path, "prints", size=2, text="hello\n")
+        run = Run(launcher, specs).start()
+        assert run.end().exit_codes == (0, 0)
+        assert sorted(event.rank for event in run.events if isinstance(event, TrialExited)) == [0, 1]
+        lines = Path(specs[0].log_path).read_text().splitlines()
+        assert sorted(lines) == ["[rank=0] hello"] * 2 + ["[rank=1] hello"] * 2
+
+    def test_a_rank_that_dies_ends_the_others(self, launcher: Launcher, tmp_path: Path) -> None:
+        """They would wait for it for ever."""
+        self._need_ranks()
+        run = Run(launcher, worker_specs(tmp_path, "first_rank_dies", size=2)).start()
+        assert run.end().exit_codes == (-9, -9)
+
+    def _need_ranks(self) -> None:
+        if not self.several_ranks:
+            pytest.skip(f"the launcher '{self.plugin}' starts one rank only")

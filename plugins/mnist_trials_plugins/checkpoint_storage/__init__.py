@@ -1,0 +1,1 @@
+"""Places where checkpoints lie, one file each."""
