@@ -1,0 +1,1 @@
+"""Places outside the store that follow an experiment, one file each."""
