@@ -1,0 +1,134 @@
+"""What the store holds, as records. Times are wall-clock seconds, for display only; order is by `id` or `sequence`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from mnist_trials.records import ErrorInfo, ExperimentState, MetricValues, Outcome, ProcessIdentity, TrialState
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRow:
+    """One experiment."""
+
+    id: int
+    name: str
+    state: ExperimentState
+    config: Mapping[str, Any]
+    options: Mapping[str, Any]  # what `create` was given besides the config: slots, data_root, test, launcher
+    progress: float
+    message: str  # why it is in this state, where that needs saying
+    created: float
+    ended: float | None
+    wall_seconds: float  # running time summed over all controllers, by the monotonic clock
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One trial."""
+
+    experiment_id: int
+    trial_id: int
+    state: TrialState
+    hparams: Mapping[str, Any]
+    seed: int
+    batches: int
+    epochs: float
+    records: int
+    total_batches: int | None
+    restarts: int
+    stopped_early: bool
+    dataset: str
+    dataset_fallback: bool
+    best_metric: float | None
+    best_batches: int | None
+    best_metrics: MetricValues
+    best_checkpoint: str | None
+    latest_checkpoint: str | None
+    error: ErrorInfo | None
+    message: str  # why it waits or ended, where that needs saying
+    judged_batches: int = -1  # the last validation the searcher was told of; -1: none yet
+    stop_requested: bool = False  # the searcher has stopped it; it ends as soon as its state is saved
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """One attempt of a trial."""
+
+    trial_id: int
+    run: int
+    outcome: Outcome | None  # None: running, or its process was killed
+    start_batches: int
+    batches: int
+    backend: str
+    device: str
+    slots: tuple[str, ...]
+    exit_codes: tuple[int | None, ...]
+    error: ErrorInfo | None
+    started: float
+    ended: float | None
+    processes: tuple[ProcessIdentity, ...] = ()  # of the run's process groups, one per rank
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRow:
+    """Metrics of one trial at one point. `kind` is "training" or "validation"."""
+
+    trial_id: int
+    run: int
+    kind: str
+    batches: int
+    epochs: float
+    records: int
+    metrics: MetricValues
+    seconds: float
+    time: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """One checkpoint. `state` is "COMPLETED", "DELETED" or "DAMAGED"."""
+
+    uuid: str
+    experiment_id: int
+    trial_id: int
+    run: int
+    state: str
+    batches: int
+    epochs: float
+    records: int
+    metrics: MetricValues
+    bytes: int
+    location: str
+    created: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """Something that was said to a person, kept in the record. `trial_id` None: of the whole experiment."""
+
+    trial_id: int | None
+    message: str
+    time: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRow:
+    """What the searcher was told and what it decided. `sequence` orders decisions within the store."""
+
+    sequence: int
+    trial_id: int | None  # None: told of no trial (the start of the search)
+    event: str  # the method of the searcher that was called
+    units: int | None  # of a validation, in the searcher's unit
+    metric: float | None
+    actions: tuple[Mapping[str, Any], ...]  # such as {"action": "Create", "trial_id": 1}
+    time: float

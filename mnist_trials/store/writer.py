@@ -1,0 +1,271 @@
+"""Writing the store: one transaction per event, all of its effects or none."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, final
+
+from mnist_trials.clock import Clock, SystemClock
+from mnist_trials.errors import UsageError
+from mnist_trials.records import ExperimentState
+from mnist_trials.store import codec
+from mnist_trials.store.connection import FILE_NAME, open_for_writing, translating
+from mnist_trials.store.rows import CheckpointRow, MetricRow, RunRow, TrialRow
+
+
+def open_store(home: Path, clock: Clock | None = None) -> Store:
+    """The store of `home`, made and brought up to date where needed.
+
+    Raises:
+        StoreError: the home is not writable, full, on a network file system, or its store is of a newer version or
+            no store at all.
+    """
+    return Store(home, clock or SystemClock())
+
+
+@final
+class Store:
+    """The writer's side. Use it in a `with` block or call `close`. For one thread only.
+
+    Several processes may have one home open: each transaction holds the only write lock from its beginning and the
+    others wait their turn.
+    """
+
+    def __init__(self, home: Path, clock: Clock) -> None:
+        self._path = home / FILE_NAME
+        self._clock = clock
+        self._connection = open_for_writing(home)
+        self._connection.row_factory = sqlite3.Row
+        self._seen_version = -1
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self, *, power_cut: bool = True) -> Iterator[Transaction]:
+        """Everything written in the `with` block is stored at its end, or nothing of it if the block raises.
+
+        What is stored outlives the death of this process at once. It outlives a power cut at once too, unless
+        `power_cut` is False: then only from the next transaction on where it is True (or soon), which spares the
+        milliseconds of waiting for the disk. Only for what nothing is done upon: an action cannot be taken back.
+
+        Raises:
+            StoreError: it could not be written (disk full, locked); nothing of it was.
+        """
+        with translating(self._path):
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if power_cut else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                row = self._connection.execute("UPDATE counter SET value = value + 1 RETURNING value").fetchone()
+                yield Transaction(self._connection, row[0], self._clock.wall())
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has written since this was last asked; costs a few microseconds."""
+        with translating(self._path):
+            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        changed = version != self._seen_version
+        self._seen_version = version
+        return changed
+
+    def waiting_commands(self, experiment_id: int) -> list[tuple[int, str]]:
+        """The commands that no controller has taken yet, as (number, command), oldest first."""
+        query = "SELECT id, command FROM commands WHERE experiment_id = ? AND taken IS NULL ORDER BY id"
+        with translating(self._path):
+            return [(row["id"], row["command"]) for row in self._connection.execute(query, (experiment_id,))]
+
+
+@final
+class Transaction:
+    """What can be written; only valid inside the `with` block of `Store.transaction`.
+
+    `sequence` is this transaction's number, greater than that of every transaction before it.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, sequence: int, time: float) -> None:
+        self._connection = connection
+        self.sequence = sequence
+        self.time = time
+
+    def add_experiment(self, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+        """A new experiment, ACTIVE; returns its id, which no other experiment of this store ever had."""
+        values: codec.Columns = {
+            "name": name,
+            "state": ExperimentState.ACTIVE.value,
+            "config": codec.to_text(config),
+            "options": codec.to_text(options),
+            "created": self.time,
+        }
+        return self._insert("experiments", values)
+
+    def update_experiment(
+        self,
+        experiment_id: int,
+        *,
+        state: ExperimentState | None = None,
+        message: str | None = None,
+        progress: float | None = None,
+        add_seconds: float = 0.0,
+    ) -> None:
+        """Change what is not None. A state that is an end also sets the time of ending, any other clears it."""
+        ended = "ended"
+        if state is not None:
+            ended = ":time" if state.ended else "NULL"
+        self._connection.execute(
+            f"""
+            UPDATE experiments SET
+                state = ifnull(:state, state), message = ifnull(:message, message),
+                progress = max(progress, ifnull(:progress, progress)), wall_seconds = wall_seconds + :seconds,
+                ended = {ended}, sequence = :sequence
+            WHERE id = :id
+            """,  # noqa: S608 - one of three fixed words
+            {
+                "state": None if state is None else state.value,
+                "message": message,
+                "progress": progress,
+                "seconds": add_seconds,
+                "time": self.time,
+                "sequence": self.sequence,
+                "id": experiment_id,
+            },
+        )
+
+    def delete_experiment(self, experiment_id: int) -> None:
+        """Forget an experiment with all that belongs to it."""
+        self._connection.execute("DELETE FROM experiments WHERE id = ?", (experiment_id,))
+
+    def save_searcher(self, experiment_id: int, snapshot: Mapping[str, Any], shut_down: bool) -> None:
+        """The searcher's state after the event of this transaction."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO searchers VALUES (?, ?, ?)",
+            (experiment_id, codec.to_text(snapshot), int(shut_down)),
+        )
+
+    def put_trial(self, trial: TrialRow) -> None:
+        """Add a trial or bring its row up to date."""
+        self._upsert("trials", codec.trial_columns(trial), ("experiment_id", "trial_id"))
+
+    def put_run(self, experiment_id: int, run: RunRow) -> None:
+        """Add a run or bring its row up to date."""
+        self._upsert("runs", codec.run_columns(experiment_id, run), ("experiment_id", "trial_id", "run"))
+
+    def add_metrics(self, experiment_id: int, metric: MetricRow) -> None:
+        """Metrics of a trial at one point; they take the place of those of the same kind at the same point."""
+        self._connection.execute(
+            "UPDATE metrics SET superseded = 1, sequence = ? WHERE experiment_id = ? AND trial_id = ? AND kind = ? "
+            "AND batches = ? AND NOT superseded",
+            (self.sequence, experiment_id, metric.trial_id, metric.kind, metric.batches),
+        )
+        self._insert("metrics", codec.metric_columns(experiment_id, metric))
+
+    def supersede_metrics(self, experiment_id: int, trial_id: int, batches: int) -> None:
+        """Leave out from now on what was reported beyond `batches`: the trial goes on from there."""
+        self._connection.execute(
+            "UPDATE metrics SET superseded = 1, sequence = ? WHERE experiment_id = ? AND trial_id = ? "
+            "AND batches > ? AND NOT superseded",
+            (self.sequence, experiment_id, trial_id, batches),
+        )
+
+    def validations(self, experiment_id: int, trial_id: int) -> list[MetricRow]:
+        """The validations of a trial that count, in the order of training, this transaction's included."""
+        query = (
+            "SELECT * FROM metrics WHERE experiment_id = ? AND trial_id = ? AND kind = 'validation' "
+            "AND NOT superseded ORDER BY batches, id"
+        )
+        return [codec.metric_row(row) for row in self._connection.execute(query, (experiment_id, trial_id))]
+
+    def put_checkpoint(self, checkpoint: CheckpointRow) -> None:
+        """Add a checkpoint or bring its row up to date."""
+        self._upsert("checkpoints", codec.checkpoint_columns(checkpoint), ("uuid",))
+
+    def set_checkpoint_state(self, uuid: str, state: str) -> None:
+        """`state` is "COMPLETED", "DELETED" or "DAMAGED"; no effect on an id that is not there."""
+        self._connection.execute(
+            "UPDATE checkpoints SET state = ?, sequence = ? WHERE uuid = ?", (state, self.sequence, uuid)
+        )
+
+    def add_notice(self, experiment_id: int, trial_id: int | None, message: str) -> None:
+        """Something a person must be told; `trial_id` None: of the whole experiment."""
+        values: codec.Columns = {
+            "experiment_id": experiment_id,
+            "trial_id": trial_id,
+            "message": message,
+            "time": self.time,
+        }
+        self._insert("notices", values)
+
+    def add_decision(
+        self,
+        experiment_id: int,
+        trial_id: int | None,
+        event: str,
+        actions: Sequence[Mapping[str, Any]],
+        *,
+        units: int | None = None,
+        metric: float | None = None,
+    ) -> None:
+        """What the searcher was told in this transaction and what it decided."""
+        values: codec.Columns = {
+            "experiment_id": experiment_id,
+            "trial_id": trial_id,
+            "event": event,
+            "units": units,
+            "metric": metric,
+            "actions": codec.to_text(actions),
+            "time": self.time,
+        }
+        self._insert("decisions", values)
+
+    def add_command(self, experiment_id: int, command: str) -> int:
+        """A person's command for the controller; returns its number.
+
+        Raises:
+            UsageError: there is no such experiment.
+        """
+        try:
+            return self._number(
+                "INSERT INTO commands (experiment_id, command, time) VALUES (?, ?, ?) RETURNING id",
+                (experiment_id, command, self.time),
+            )
+        except sqlite3.IntegrityError as error:
+            raise UsageError(f"There is no experiment {experiment_id}.") from error
+
+    def take_commands(self, experiment_id: int, up_to: int) -> None:
+        """Mark the commands up to that number as taken."""
+        self._connection.execute(
+            "UPDATE commands SET taken = ? WHERE experiment_id = ? AND id <= ? AND taken IS NULL",
+            (self.time, experiment_id, up_to),
+        )
+
+    def _insert(self, table: str, values: codec.Columns) -> int:
+        return self._write(table, values, "")
+
+    def _upsert(self, table: str, values: codec.Columns, key: tuple[str, ...]) -> None:
+        changes = ", ".join(f"{name} = excluded.{name}" for name in (*values, "sequence") if name not in key)
+        self._write(table, values, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}")
+
+    def _write(self, table: str, values: codec.Columns, conflict: str) -> int:
+        names = ", ".join((*values, "sequence"))
+        marks = ", ".join("?" * (len(values) + 1))
+        query = f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict} RETURNING rowid"  # noqa: S608 - our names
+        return self._number(query, (*values.values(), self.sequence))
+
+    def _number(self, query: str, values: Sequence[object]) -> int:
+        return int(self._connection.execute(query, values).fetchone()[0])
