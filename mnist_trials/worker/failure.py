@@ -1,0 +1,77 @@
+"""An exception as the record and the trial's log show it: the user's own traceback, nothing of ours before it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from bdb import BdbQuit
+from pathlib import Path
+
+from mnist_trials.errors import MnistTrialsError, TrialError, UsageError
+from mnist_trials.records import ErrorInfo
+
+_PACKAGE = str(Path(__file__).parent.parent) + "/"
+_USERS = _PACKAGE + "mnist/"  # the bundled trials are written as a user's are
+_MACHINERY = ("<frozen importlib", "<frozen runpy>", str(Path(traceback.__file__).parent / "importlib") + "/")
+
+# Trying again from the checkpoint cannot end otherwise, or somebody wanted it to end.
+_FINAL = (TrialError, UsageError, DataError, ImportError, SyntaxError, BdbQuit, SystemExit, KeyboardInterrupt)
+
+
+def describe(error: BaseException, batches: int) -> ErrorInfo:
+    """The record of `error`, raised after `batches` of training."""
+    return ErrorInfo(
+        type=type(error).__name__,
+        message=_message(error),
+        traceback=format_traceback(error),
+        batches=batches,
+        retryable=not isinstance(error, _FINAL),
+    )
+
+
+def show(error: BaseException) -> None:
+    """Print `error`'s traceback as the last thing of the output."""
+    sys.stdout.flush()
+    print(format_traceback(error), end="", file=sys.stderr, flush=True)
+
+
+def format_traceback(error: BaseException) -> str:
+    """`error` as Python prints it, without our frames above the user's own.
+
+    Errors that we raise on purpose are shown without our frames at all: their text says what to do.
+    """
+    shown = traceback.TracebackException.from_exception(error)
+    _trim(shown, error)
+    return "".join(shown.format())
+
+
+def _message(error: BaseException) -> str:
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted"
+        case SystemExit():
+            return f"the trial called sys.exit({error.code!r})"
+        case BdbQuit():
+            return "the debugger was left"
+        case _:
+            return str(error)
+
+
+def _trim(shown: traceback.TracebackException, error: BaseException) -> None:
+    frames = list(shown.stack)
+    while frames and _is_ours(frames[0]):
+        del frames[0]
+    if isinstance(error, MnistTrialsError):
+        while frames and _is_ours(frames[-1]):
+            del frames[-1]
+    if frames or isinstance(error, MnistTrialsError):
+        shown.stack[:] = frames
+    if shown.__cause__ is not None and error.__cause__ is not None:
+        _trim(shown.__cause__, error.__cause__)
+    if shown.__context__ is not None and error.__context__ is not None:
+        _trim(shown.__context__, error.__context__)
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    name = frame.filename
+    return name.startswith(_MACHINERY) or (name.startswith(_PACKAGE) and not name.startswith(_USERS))

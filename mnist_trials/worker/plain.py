@@ -1,0 +1,110 @@
+"""The spec of a trial that belongs to no experiment: a plain script's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_trials.config import ExperimentConfig, load, sample, trial_seed
+from mnist_trials.config.hyperparameters import ranges
+from mnist_trials.errors import PluginError, UsageError
+from mnist_trials.plugin import Backend, WorkerSpec, get_plugins
+from mnist_trials.records import Slot
+
+Source = str | Path | Mapping[str, Any]
+
+_AUTO = ("cuda", "cpu")
+"""What `backend: auto` tries, in order."""
+
+
+def plain_spec(
+    hparams: Mapping[str, Any], source: Source | None, seed: int | None, data_root: str | Path | None
+) -> tuple[WorkerSpec, ExperimentConfig]:
+    """What a script's trial is made from; the arguments are those of `mt.init`.
+
+    Raises:
+        ConfigError: mistakes in the config.
+        UsageError: it has a range that `hparams` gives no value for.
+        PluginError: there is no device of the kind that the config asks for.
+    """
+    script = Path(sys.argv[0] or "interactive").stem
+    config = load(source if source is not None else _config_of(script)).config
+    home = Path(os.environ.get("MNIST_TRIALS_HOME") or "~/.mnist-trials").expanduser().absolute()
+    directory = home / "scripts" / script
+    data = data_root if data_root is not None else os.environ.get("MNIST_TRIALS_DATA")
+    slot, environment = _slot(config)
+    spec = WorkerSpec(
+        experiment_id=0,
+        trial_id=1,
+        run=1,
+        rank=0,
+        size=1,
+        slot=slot,
+        config=config.to_dict(),
+        hparams=_hyperparameters(config, hparams),
+        seed=seed if seed is not None else trial_seed(config.experiment_seed, 1),
+        context_dir=os.getcwd(),
+        trial_dir=str(directory),
+        log_path="",
+        checkpoint_root=str(directory / "checkpoints"),
+        data_root=str(data) if data else None,
+        environment=environment,
+    )
+    return spec, config
+
+
+def _config_of(script: str) -> dict[str, Any]:
+    return {
+        "name": script,
+        "entrypoint": ["python3", script],
+        "searcher": {"name": "single", "metric": "validation_loss"},
+    }
+
+
+def _hyperparameters(config: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [path for path, _ in ranges(config.hyperparameters) if not _holds(given, path)]
+    if missing:
+        raise UsageError(
+            f"The config leaves {', '.join(missing)} to a search, and a script has none: give a value for each, as in "
+            f"mt.init(config=..., hparams={{'{missing[0].split('.')[0]}': ...}}), or run it with `mnist-trials create`."
+        )
+    return _overlay(sample(config.hyperparameters, config.experiment_seed, 1), given)
+
+
+def _holds(values: Mapping[str, Any], path: str) -> bool:
+    name, _, rest = path.partition(".")
+    if name not in values or not rest:
+        return name in values
+    return isinstance(values[name], Mapping) and _holds(values[name], rest)
+
+
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = merged.get(name)
+        merged[name] = _overlay(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _slot(config: ExperimentConfig) -> tuple[Slot, Mapping[str, str]]:
+    """The first slot of the config's kind of device, and the variables that a process on it needs."""
+    choice = config.backend
+    for name in _AUTO if choice.name == "auto" else (choice.name,):
+        backend = _backend(name, choice.options, optional=choice.name == "auto")
+        if backend is not None and backend.slots(None):
+            slot = backend.slots(1)[0]
+            return slot, backend.environment(slot)
+    raise PluginError(f"The backend '{choice.name}' finds no device on this machine. Try `backend: auto`.")
+
+
+def _backend(name: str, options: Mapping[str, Any], optional: bool) -> Backend | None:
+    try:
+        backend: Backend = get_plugins().find("backend", name).factory(options)
+    except PluginError:
+        if optional:
+            return None
+        raise
+    return backend

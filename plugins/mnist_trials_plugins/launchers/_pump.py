@@ -1,0 +1,78 @@
+"""One thread that waits on behalf of every process of a launcher: pipes that have bytes, processes that end."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, Thread
+from typing import final
+
+CHUNK = 65_536
+
+Callback = Callable[[], None]
+
+
+@final
+class Pump:
+    """Calls back, on its own thread, when a descriptor becomes readable.
+
+    `watch` and `forget` are for the callbacks themselves; `call` is for every thread. The thread is a daemon: workers
+    end with the process that holds their pipes, so there is nothing for it to finish.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls: deque[Callback] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._run_calls)
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._open = True
+
+    def call(self, callback: Callback) -> None:
+        """Have `callback` called on the pump's thread, soon."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._loop, name="launcher-pump", daemon=True)
+                self._thread.start()
+        self._calls.append(callback)
+        self._wake()
+
+    def watch(self, descriptor: int, callback: Callback) -> None:
+        """Call `callback` whenever `descriptor` is readable or at its end."""
+        self._selector.register(descriptor, selectors.EVENT_READ, callback)
+
+    def forget(self, descriptor: int) -> None:
+        """No longer watch `descriptor`, and close it."""
+        self._selector.unregister(descriptor)
+        os.close(descriptor)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._open = False
+        self._wake()
+        if self._thread is not None:
+            self._thread.join()
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:  # full of wake-ups already
+            return
+
+    def _run_calls(self) -> None:
+        os.read(self._wake_read, CHUNK)
+        while self._calls:
+            self._calls.popleft()()
+
+    def _loop(self) -> None:
+        while self._open:
+            for key, _ in self._selector.select():
+                # What an earlier callback of this round closed is not to be called any more.
+                if self._selector.get_map().get(key.fd) is key:
+                    key.data()

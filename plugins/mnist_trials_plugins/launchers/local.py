@@ -1,0 +1,186 @@
+"""The launcher `local`: one process per rank on this machine.
+
+    launcher: local
+
+Each worker leads a session and process group of its own and is ended with everything it started. If this process dies,
+however it dies, the workers notice and end at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import final
+
+from typing_extensions import override
+
+from mnist_trials.events import Event, Notice, StopRequest, WorkersExited, WorkersLaunched
+from mnist_trials.plugin import (
+    Deliver,
+    Launcher,
+    Options,
+    PluginRecord,
+    WorkerHandle,
+    WorkerSpec,
+    hookimpl,
+    refuse_unknown,
+)
+from mnist_trials_plugins.launchers._log import LineMarker, RotatingLog
+from mnist_trials_plugins.launchers._pump import Pump
+from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, explain, not_started
+from mnist_trials_plugins.launchers._worker import Worker
+
+
+@final
+class LocalHandle(WorkerHandle):
+    """The processes of one run.
+
+    What is public may be called from any thread and takes the lock; methods named `_on_...` run on the pump's thread,
+    one at a time, and so does `deliver`.
+    """
+
+    def __init__(self, specs: Sequence[WorkerSpec], pump: Pump) -> None:
+        self._specs = tuple(specs)
+        self._pump = pump
+        self._lock = threading.Lock()
+        self._workers: list[Worker] = []
+        self._running = 0
+        self._killed = False
+        self._reason: str | None = None
+        self._gone = threading.Event()
+        self._log: RotatingLog | None = None
+        self._log_failed = False
+        self._markers = {spec.rank: LineMarker(f"[rank={spec.rank}] ".encode()) for spec in specs if spec.size > 1}
+
+    @override
+    def start(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        with self._lock:
+            self._start_all()
+        self._pump.call(self._on_started)
+
+    @override
+    def request(self, request: StopRequest) -> None:
+        with self._lock:
+            for worker in self._workers:
+                worker.request(request)
+
+    @override
+    def kill(self) -> None:
+        with self._lock:
+            self._killed = True
+            for worker in self._workers:
+                worker.kill()
+
+    @override
+    def join(self, timeout: float) -> bool:
+        return self._gone.wait(timeout)
+
+    def _start_all(self) -> None:
+        try:
+            self._log = RotatingLog(Path(self._specs[0].log_path))
+            for spec in self._specs:
+                if self._killed:
+                    self._reason = KILLED_BEFORE
+                    return
+                self._workers.append(Worker(spec))
+        except (OSError, ValueError, TypeError) as error:
+            self._reason = not_started(len(self._workers), error)
+
+    def _on_started(self) -> None:
+        self._running = len(self._workers)
+        if self._reason is None:
+            event = WorkersLaunched(
+                trial_id=self._specs[0].trial_id,
+                run=self._specs[0].run,
+                processes=tuple(worker.identity for worker in self._workers),
+            )
+            self._deliver(event)
+        for worker in self._workers:
+            worker.watch(
+                self._pump, partial(self._on_output, worker.spec.rank), self._on_event, partial(self._on_ended, worker)
+            )
+        if self._reason is not None:
+            self._on_lost()
+
+    def _on_event(self, event: Event) -> None:
+        self._deliver(event)
+
+    def _on_output(self, rank: int, data: bytes) -> None:
+        marker = self._markers.get(rank)
+        self._write(marker.feed(data) if marker else data)
+
+    def _on_ended(self, worker: Worker, exit_code: int) -> None:
+        if exit_code != 0:  # the others would wait for it for ever
+            self._on_lost()
+        worker.sweep(self._on_gone)
+
+    def _on_lost(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+        if not self._workers:
+            self._on_all_gone()
+
+    def _on_gone(self) -> None:
+        self._running -= 1
+        if self._running == 0:
+            self._on_all_gone()
+
+    def _on_all_gone(self) -> None:
+        for marker in self._markers.values():
+            self._write(marker.finish())
+        if self._log is not None:
+            self._log.close()
+        codes = [worker.exit_code for worker in self._workers]
+        codes += [None] * (len(self._specs) - len(codes))
+        first = self._specs[0]
+        self._deliver(
+            WorkersExited(trial_id=first.trial_id, run=first.run, exit_codes=tuple(codes), reason=self._reason)
+        )
+        self._gone.set()
+
+    def _write(self, data: bytes) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.write(data)
+        except OSError as error:  # a full disk is no reason to end the trial
+            if not self._log_failed:
+                self._log_failed = True
+                message = f"Output of the trial is lost, its log cannot be written: {explain(error)}"
+                first = self._specs[0]
+                self._deliver(Notice(trial_id=first.trial_id, run=first.run, message=message))
+
+
+@final
+class LocalLauncher(Launcher):
+    """Starts processes on this machine; one thread carries what all of them say."""
+
+    def __init__(self) -> None:
+        self._pump = Pump()
+
+    @override
+    def create(self, workers: Sequence[WorkerSpec]) -> LocalHandle:
+        return LocalHandle(workers, self._pump)
+
+    @override
+    def close(self) -> None:
+        self._pump.close()
+
+
+def create(options: Options) -> Launcher:
+    """The launcher.
+
+    Raises:
+        PluginError: there are options; it takes none.
+    """
+    refuse_unknown("the launcher 'local'", options, ())
+    return LocalLauncher()
+
+
+@hookimpl
+def mnist_trials_launchers() -> Iterable[PluginRecord[Launcher]]:
+    """The plugin's record."""
+    return [PluginRecord("local", "A process per rank on this machine", create)]
