@@ -1,0 +1,369 @@
+"""The controller: the one process that decides and stores for an experiment.
+
+    until nothing is left to do:
+        start the waiting trials that fit on the free slots
+        take the next event from the inbox
+        in one transaction: the event, what the searcher decides on it, the searcher's new state
+        then act: start, stop, tell the followers
+
+An action is taken after the decision for it is durable. So a controller that is killed at any point leaves a store that
+says what was decided; the next one finds the actions that were not taken by comparing the store with the world.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import Enum
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import final
+
+from mnist_trials.clock import Clock
+from mnist_trials.errors import PluginError, StoreError
+from mnist_trials.events import Event, MetricsReported, ProgressReported, WorkersExited
+from mnist_trials.experiment.decisions import Decisions, Trials
+from mnist_trials.experiment.followers import Followers
+from mnist_trials.experiment.ledger import Ledger, Step
+from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.scheduler import Start, Waiting, schedule
+from mnist_trials.experiment.trial_events import TrialEvents
+from mnist_trials.experiment.workers import SpecMaker
+from mnist_trials.plugin import Launcher
+from mnist_trials.records import ExperimentState, Outcome, Slot, TrialState
+from mnist_trials.store import Store
+from mnist_trials.store.rows import RunRow
+from mnist_trials.testing.faults import fault_point
+
+_TICK_SECONDS = 0.2  # how long a command from a person may lie unread
+_PROGRESS_SECONDS = 1.0  # how often the progress of a trial is stored
+_PARTING_SECONDS = 10.0  # how long workers that were killed are waited for
+
+
+class _Ending(Enum):
+    PAUSE = "pause"
+    CANCEL = "cancel"
+    KILL = "kill"
+
+
+@final
+class Controller:
+    """Runs one experiment. Made by `mnist_trials.experiment.life`, which holds the lock; for one thread."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: int,
+        store: Store,
+        ledger: Ledger,
+        trials: Trials,
+        decisions: Decisions,
+        events: TrialEvents,
+        followers: Followers,
+        launcher: Launcher,
+        specs: SpecMaker,
+        slots: tuple[Slot, ...],
+        slots_per_trial: int,
+        concurrency: int | None,
+        clock: Clock,
+    ) -> None:
+        self._experiment_id = experiment_id
+        self._store = store
+        self._ledger = ledger
+        self._trials = trials
+        self._decisions = decisions
+        self._events = events
+        self._followers = followers
+        self._launcher = launcher
+        self._specs = specs
+        self._slots = slots
+        self._slots_per_trial = slots_per_trial
+        self._concurrency = concurrency
+        self._clock = clock
+        self._inbox: SimpleQueue[Event | None] = SimpleQueue()  # None: look at the signals
+        self._ending: _Ending | None = None
+        self._signals = 0
+        self._thread = threading.get_ident()
+        self._in_process = False  # the launcher runs trials in this very thread
+        self._busy = False  # an event is being handled
+        self._broken: BaseException | None = None  # what handling an event raised within such a trial
+
+    def run(self, stale_command: int) -> ExperimentState:
+        """Go on until the experiment ends or is paused.
+
+        `stale_command` is the number of the last command that was meant for an earlier controller.
+
+        Raises:
+            StoreError: something could not be stored; the workers were killed.
+        """
+        try:
+            with self._signals_caught():
+                self._begin(stale_command)
+                self._loop()
+                return self._finish()
+        except PluginError as error:
+            return self._fail(str(error))
+        except OSError as error:
+            self._abandon()
+            raise StoreError(_out_of_order(self._experiment_id, error)) from error
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _begin(self, stale_command: int) -> None:
+        with self._ledger.step() as step:
+            step.transaction.take_commands(self._experiment_id, stale_command)
+            step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ACTIVE, message="")
+            self._decisions.begin(step)
+            for trial in tuple(self._trials.live.values()):
+                if trial.run is not None:
+                    self._events.close_lost(step, trial, trial.run)
+                self._unpause(step, trial)
+
+    def _loop(self) -> None:
+        while True:
+            self._handle_signals()
+            self._handle_commands()
+            while self._ending is None and (start := self._next_start()) is not None:
+                self._launch(start)
+            if self._idle():
+                return
+            try:
+                self._take(self._inbox.get(timeout=_TICK_SECONDS))
+            except Empty:
+                continue
+
+    def _idle(self) -> bool:
+        if any(trial.running for trial in self._trials.live.values()):
+            return False
+        return self._ending is not None or not self._trials.live
+
+    def _next_start(self) -> Start | None:
+        live = sorted(self._trials.live.items())
+        running = [trial for _, trial in live if trial.running]
+        taken = {slot.id for trial in running for slot in trial.slots}
+        starts = schedule(
+            [Waiting(trial_id, self._slots_per_trial) for trial_id, trial in live if not trial.running],
+            [slot for slot in self._slots if slot.id not in taken],
+            None if self._concurrency is None else self._concurrency - len(running),
+        )
+        return starts[0] if starts else None
+
+    def _launch(self, start: Start) -> None:
+        trial = self._trials.live[start.trial_id]
+        trial.runs += 1
+        checkpoints = tuple(uuid for _, uuid in reversed(trial.checkpoints))
+        handle = self._launcher.create(self._specs.specs(trial.row, trial.runs, start.slots, checkpoints))
+        with self._ledger.step() as step:
+            trial.row = replace(trial.row, state=TrialState.STARTING, message="")
+            trial.run = _new_run(start, trial.runs, step.transaction.time)
+            step.transaction.put_trial(trial.row)
+            step.transaction.put_run(self._experiment_id, trial.run)
+        fault_point("controller.before_start")
+        trial.handle, trial.slots = handle, start.slots
+        run = trial.runs
+        try:
+            handle.start(self.deliver)
+        except KeyboardInterrupt:
+            if self._signals < 2:
+                raise
+        if self._broken is not None:
+            raise self._broken
+        if self._in_process and trial.running and trial.runs == run:  # torn out of the trial by a second signal
+            codes = (None,) * len(start.slots)
+            self._take(WorkersExited(trial_id=start.trial_id, run=run, exit_codes=codes))
+
+    def deliver(self, event: Event) -> None:
+        """Hand over an event of a worker; may be called from any thread."""
+        if threading.get_ident() != self._thread:
+            self._inbox.put(event)
+            return
+        self._in_process = True
+        if self._broken is not None:
+            return
+        self._busy = True
+        try:
+            self._take(event)
+            self._handle_signals()
+            self._handle_commands()
+        except BaseException as error:
+            # The trial's own code lies between here and the loop and must not swallow this.
+            self._broken = error
+            self._kill_all(Outcome.PAUSED)
+        finally:
+            self._busy = False
+
+    def _take(self, event: Event | None) -> None:
+        if event is None:
+            return
+        trial = self._trials.live.get(event.trial_id)
+        if trial is None or trial.run is None or event.run != trial.run.run:
+            return  # of a run that is closed
+        if isinstance(event, ProgressReported) and not self._progress_due(trial):
+            self._followers.event(event)
+            return
+        # Nothing is decided on these, so they need not outlive a power cut; they are most of all events.
+        lasting = not isinstance(event, ProgressReported | MetricsReported)
+        with self._ledger.step(power_cut=lasting) as step:
+            self._events.apply(step, trial, trial.run, event)
+            step.then(partial(self._followers.event, event))
+
+    def _progress_due(self, trial: LiveTrial) -> bool:
+        now = self._clock.monotonic()
+        if now - trial.progress_stored < _PROGRESS_SECONDS:
+            return False
+        trial.progress_stored = now
+        return True
+
+    def _handle_commands(self) -> None:
+        if not self._store.changed_elsewhere():
+            return
+        for number, command in self._store.waiting_commands(self._experiment_id):
+            with self._ledger.step() as step:
+                step.transaction.take_commands(self._experiment_id, number)
+                self._obey(step, command)
+
+    def _handle_signals(self) -> None:
+        if self._signals > 1:
+            self._kill_by_signal()
+        elif self._signals == 1 and self._ending is None:
+            with self._ledger.step() as step:
+                self._obey(step, "pause")
+
+    def _kill_by_signal(self) -> None:
+        self._ending = self._ending or _Ending.PAUSE
+        self._kill_all(Outcome.PAUSED if self._ending is _Ending.PAUSE else Outcome.CANCELED)
+
+    def _obey(self, step: Step, command: str) -> None:
+        if command == "activate":
+            if self._ending is _Ending.PAUSE and not self._signals:
+                self._ending = None
+                for trial in self._trials.live.values():
+                    self._unpause(step, trial)
+        elif command == "pause":
+            if self._ending is None:
+                self._ending = _Ending.PAUSE
+                self._ask_all(step, Outcome.PAUSED, "paused by a person")
+        elif self._ending is not _Ending.KILL:
+            self._end(step, _Ending(command))
+
+    def _end(self, step: Step, ending: _Ending) -> None:
+        self._ending = ending
+        self._decisions.closed = True
+        step.transaction.update_experiment(self._experiment_id, state=ExperimentState.STOPPING)
+        for trial in tuple(self._trials.live.values()):
+            if not trial.running:
+                self._decisions.end(step, trial, TrialState.CANCELED, "", None)
+        if ending is _Ending.KILL:
+            step.then(lambda: self._kill_all(Outcome.CANCELED))
+        else:
+            self._ask_all(step, Outcome.CANCELED, "cancelled by a person")
+
+    def _ask_all(self, step: Step, outcome: Outcome, reason: str) -> None:
+        for trial in self._trials.live.values():
+            if trial.running:
+                step.then(partial(trial.ask, outcome, reason))
+
+    def _kill_all(self, outcome: Outcome) -> None:
+        for trial in self._trials.live.values():
+            trial.kill(outcome)
+
+    def _unpause(self, step: Step, trial: LiveTrial) -> None:
+        if trial.row.state is TrialState.PAUSED:
+            trial.row = replace(trial.row, state=TrialState.QUEUED)
+            step.transaction.put_trial(trial.row)
+
+    def _finish(self) -> ExperimentState:
+        state, message = self._result()
+        with self._ledger.step() as step:
+            for trial in tuple(self._trials.live.values()):
+                if state is ExperimentState.CANCELED:
+                    self._decisions.end(step, trial, TrialState.CANCELED, "", None)
+                elif trial.runs:
+                    trial.row = replace(trial.row, state=TrialState.PAUSED)
+                    step.transaction.put_trial(trial.row)
+            step.transaction.update_experiment(self._experiment_id, state=state, message=message)
+        return state
+
+    def _result(self) -> tuple[ExperimentState, str]:
+        if self._ending in (_Ending.CANCEL, _Ending.KILL):
+            return ExperimentState.CANCELED, "killed" if self._ending is _Ending.KILL else "cancelled"
+        if self._ending is _Ending.PAUSE and self._trials.live:
+            return ExperimentState.PAUSED, ""
+        ended = self._trials.ended
+        if ended[TrialState.COMPLETED]:
+            return ExperimentState.COMPLETED, ""
+        if ended[TrialState.ERROR]:
+            return ExperimentState.ERROR, "every trial failed" if ended.total() > 1 else "its trial failed"
+        return ExperimentState.ERROR, "the searcher created no trial"
+
+    def _fail(self, message: str) -> ExperimentState:
+        """A plugin the whole experiment depends on has failed: nothing can be decided any more."""
+        self._abandon()
+        self._decisions.closed = True
+        with self._ledger.step() as step:
+            for trial in tuple(self._trials.live.values()):
+                if trial.run is not None:
+                    step.transaction.put_run(self._experiment_id, replace(trial.run, ended=step.transaction.time))
+                self._decisions.end(step, trial, TrialState.CANCELED, "the experiment ended in error", None)
+            step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ERROR, message=message)
+        return ExperimentState.ERROR
+
+    def _abandon(self) -> None:
+        """End all workers, whatever became of the store."""
+        handles = [trial.handle for trial in self._trials.live.values() if trial.handle is not None]
+        for handle in handles:
+            handle.kill()
+        if not self._in_process:
+            for handle in handles:
+                handle.join(_PARTING_SECONDS)
+
+    @contextmanager
+    def _signals_caught(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        caught = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._on_signal) for number in caught]
+        try:
+            yield
+        finally:
+            for number, handler in zip(caught, before, strict=True):
+                signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        self._inbox.put(None)
+        if self._signals > 1 and self._in_process:
+            self._kill_by_signal()
+            if not self._busy:
+                raise KeyboardInterrupt  # out of the trial that runs in this thread
+
+
+def _new_run(start: Start, number: int, time: float) -> RunRow:
+    return RunRow(
+        trial_id=start.trial_id,
+        run=number,
+        outcome=None,
+        start_batches=0,
+        batches=0,
+        backend="",
+        device="",
+        slots=tuple(slot.id for slot in start.slots),
+        exit_codes=(),
+        error=None,
+        started=time,
+        ended=None,
+    )
+
+
+def _out_of_order(experiment_id: int, error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return (
+        f"The controller cannot go on: {error.strerror or error}{where}. Its workers were ended; when this is put "
+        f"right, `mnist-trials activate {experiment_id}` goes on from the latest checkpoints."
+    )

@@ -1,0 +1,68 @@
+"""What lies where under the home."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+VARIABLE = "MNIST_TRIALS_HOME"
+DEFAULT = "~/.mnist-trials"
+
+
+def resolve_home(home: str | Path | None = None) -> Path:
+    """`home` as given, else MNIST_TRIALS_HOME, else ~/.mnist-trials; absolute. Nothing is made."""
+    return Path(home or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ExperimentFiles:
+    """The paths of one experiment. Nothing is made by asking for one."""
+
+    home: Path
+    experiment_id: int
+
+    @property
+    def directory(self) -> Path:
+        """The experiment's folder."""
+        return self.home / "experiments" / str(self.experiment_id)
+
+    @property
+    def config(self) -> Path:
+        """The config as it was given, for a person."""
+        return self.directory / "config.yaml"
+
+    @property
+    def context(self) -> Path:
+        """The snapshot of the user's code."""
+        return self.directory / "context"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the controller for as long as it lives."""
+        return self.directory / "controller.lock"
+
+    @property
+    def controller_log(self) -> Path:
+        """What a controller in the background prints."""
+        return self.directory / "controller.log"
+
+    @property
+    def logger_files(self) -> Path:
+        """Where loggers may write."""
+        return self.directory / "loggers"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie when the config names no storage; this experiment's only."""
+        return self.home / "checkpoints" / str(self.experiment_id)
+
+    def trial(self, trial_id: int) -> Path:
+        """A trial's own folder, kept between its runs."""
+        return self.directory / "trials" / str(trial_id)
+
+    def trial_log(self, trial_id: int) -> Path:
+        """What the trial's workers print, every run and rank."""
+        return self.trial(trial_id) / "log.txt"

@@ -1,0 +1,136 @@
+"""Taking charge of an experiment: lock, leftovers, plugins, then the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, final
+
+from mnist_trials.clock import Clock, SystemClock
+from mnist_trials.config import ExperimentConfig
+from mnist_trials.experiment.controller import Controller
+from mnist_trials.experiment.decisions import Decisions
+from mnist_trials.experiment.followers import Followers
+from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.ledger import Ledger
+from mnist_trials.experiment.lock import controller_lock
+from mnist_trials.experiment.machinery import Machinery, Workshop
+from mnist_trials.experiment.recovery import clear_leftovers, load_trials, settle
+from mnist_trials.experiment.search import Search
+from mnist_trials.experiment.slots import concurrency, slots_per_trial
+from mnist_trials.experiment.trial_events import TrialEvents
+from mnist_trials.experiment.workers import DEFAULT_TARGET, SpecMaker
+from mnist_trials.plugin import Logger, get_plugins
+from mnist_trials.plugin.logger import LoggerContext
+from mnist_trials.records import ExperimentState
+from mnist_trials.store import Reader, Store, open_reader, open_store
+from mnist_trials.store.rows import ExperimentRow
+
+
+def take_charge(
+    home: Path,
+    experiment_id: int,
+    followers: Sequence[Logger] = (),
+    *,
+    target: str = DEFAULT_TARGET,
+    clock: Clock | None = None,
+) -> dict[str, Any]:
+    """Be the controller of an experiment until it ends or is paused; returns its summary. See `api.run`.
+
+    `target` is the function that workers call (see `WorkerSpec.target`).
+    """
+    files = ExperimentFiles(home, experiment_id)
+    with open_reader(home) as reader:
+        experiment = reader.experiment(experiment_id)
+        if experiment.state is ExperimentState.STOPPING:
+            _finish_cancelling(files, reader)
+        elif not experiment.state.ended:
+            stale_command = reader.last_command()
+            # Before the lock: who waits for it to be taken may take that as a good beginning.
+            config = ExperimentConfig.from_dict(experiment.config)
+            machinery = Workshop(get_plugins(), config, experiment.options).machinery()
+            with (
+                closing(machinery.launcher),
+                controller_lock(files.lock, experiment_id),
+                open_store(home, clock) as store,
+            ):
+                charge = _Charge(files, store, reader, experiment, config, machinery, clock or SystemClock())
+                charge.run(followers, target, stale_command)
+        return reader.summary(experiment_id)
+
+
+def _finish_cancelling(files: ExperimentFiles, reader: Reader) -> None:
+    with controller_lock(files.lock, files.experiment_id), open_store(files.home) as store:
+        settle(store, reader, files.experiment_id, ExperimentState.CANCELED, "cancelled")
+
+
+@final
+class _Charge:
+    """Puts a controller together for one experiment."""
+
+    def __init__(
+        self,
+        files: ExperimentFiles,
+        store: Store,
+        reader: Reader,
+        experiment: ExperimentRow,
+        config: ExperimentConfig,
+        machinery: Machinery,
+        clock: Clock,
+    ) -> None:
+        self._files = files
+        self._store = store
+        self._reader = reader
+        self._experiment = experiment
+        self._config = config
+        self._machinery = machinery
+        self._clock = clock
+
+    def run(self, given: Sequence[Logger], target: str, stale_command: int) -> None:
+        """Run the controller; the followers see it from before its start to its summary."""
+        config, machinery = self._config, self._machinery
+        files, experiment_id = self._files, self._experiment.id
+        if self._reader.experiment(experiment_id).state.ended:
+            return  # another controller was there while the lock was waited for
+        clear_leftovers(self._reader, experiment_id)
+        search = Search(machinery.searcher, config)
+        if (saved := self._reader.searcher(experiment_id)) is not None:
+            search.restore(*saved)
+        followers = Followers([*machinery.loggers, *given], self._note)
+        trials = load_trials(self._reader, experiment_id)
+        decisions = Decisions(experiment_id, config, search, trials, followers)
+        restarts = 0 if self._experiment.options.get("test") else config.max_restarts
+        controller = Controller(
+            experiment_id=experiment_id,
+            store=self._store,
+            ledger=Ledger(self._store, experiment_id, search, self._clock),
+            trials=trials,
+            decisions=decisions,
+            events=TrialEvents(experiment_id, config, decisions, followers, restarts),
+            followers=followers,
+            launcher=machinery.launcher,
+            specs=SpecMaker(files, config, self._experiment.options, machinery.backend, target),
+            slots=machinery.slots,
+            slots_per_trial=slots_per_trial(config),
+            concurrency=concurrency(config),
+            clock=self._clock,
+        )
+        followers.start(
+            LoggerContext(
+                experiment_id=experiment_id,
+                name=self._experiment.name,
+                config=self._experiment.config,
+                directory=self._logger_files(),
+            )
+        )
+        controller.run(stale_command)
+        followers.finish(self._reader.summary(experiment_id))
+
+    def _note(self, message: str) -> None:
+        with self._store.transaction() as transaction:
+            transaction.add_notice(self._experiment.id, None, message)
+
+    def _logger_files(self) -> Path:
+        self._files.logger_files.mkdir(parents=True, exist_ok=True)
+        return self._files.logger_files

@@ -1,0 +1,196 @@
+"""Going on with an experiment: what was left behind, and what is to be done about it.
+
+Of a controller that died there may be left: processes of its trials, runs that the store believes are on, and
+checkpoints that were written but not stored. Processes are ended first, so that nothing moves any more; a checkpoint
+that the store does not know does not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, final
+
+from typing_extensions import override
+
+from mnist_trials.errors import MnistTrialsError
+from mnist_trials.experiment.decisions import Trials
+from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.lock import is_locked
+from mnist_trials.plugin.processes import group_members, reap, same_group
+from mnist_trials.records import ExperimentState, ProcessIdentity, TrialState
+from mnist_trials.store import Reader, Store
+from mnist_trials.store.rows import CheckpointRow, RunRow, TrialRow
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTrial:
+    """What going on means for one trial that has not ended."""
+
+    trial_id: int
+    action: Literal["start", "continue", "finish"]  # from the beginning; from a checkpoint; only its end is recorded
+    batches: int  # where it goes on
+    checkpoint: str | None
+    lost_batches: int  # trained since that checkpoint, to be trained again
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What going on with an experiment would do."""
+
+    experiment_id: int
+    name: str
+    state: ExperimentState
+    alive: bool  # a controller is in charge: nothing is to be done
+    trials: tuple[PlannedTrial, ...]
+    ended_trials: int
+    leftovers: tuple[ProcessIdentity, ...]  # processes of a dead controller, to be ended
+    orphans: tuple[str, ...]  # checkpoint folders the store does not know, to be removed
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON."""
+        return asdict(self)
+
+    @override
+    def __str__(self) -> str:
+        """For a person, a line for each thing to do."""
+        head = f"Experiment {self.experiment_id} ({self.name}), {self.state}"
+        if self.state.ended:
+            return f"{head}: it has ended; there is nothing to do."
+        if self.alive:
+            return f"{head}: it is running; there is nothing to do."
+        if self.state is ExperimentState.STOPPING:
+            return f"{head}: its cancelling was cut off and will be finished."
+        lines = [f"{head}, {self.ended_trials} of {self.ended_trials + len(self.trials)} trials have ended:"]
+        lines += [f"  end process group {process.pid}, left by a dead controller" for process in self.leftovers]
+        lines += [f"  remove checkpoint {orphan}, written but never stored" for orphan in self.orphans]
+        lines += [f"  trial {trial.trial_id}: {_in_words(trial)}" for trial in self.trials]
+        if not self.trials:
+            lines.append("  ask the searcher what is to be done")
+        return "\n".join(lines)
+
+
+def make_plan(reader: Reader, experiment_id: int) -> Plan:
+    """What going on would do, by what is there now."""
+    experiment = reader.experiment(experiment_id)
+    files = ExperimentFiles(reader.home, experiment_id)
+    alive = is_locked(files.lock)
+    idle = alive or experiment.state.ended
+    trials = load_trials(reader, experiment_id)
+    return Plan(
+        experiment_id=experiment_id,
+        name=experiment.name,
+        state=experiment.state,
+        alive=alive,
+        trials=() if idle else tuple(_planned(trial) for _, trial in sorted(trials.live.items())),
+        ended_trials=trials.ended.total(),
+        leftovers=() if alive else tuple(_leftovers(reader.open_runs(experiment_id))),
+        orphans=() if idle else tuple(_orphans(files, reader.checkpoints(experiment_id))),
+    )
+
+
+def load_trials(reader: Reader, experiment_id: int) -> Trials:
+    """The trials of an experiment as the store has them."""
+    checkpoints: dict[int, list[tuple[int, str]]] = {}
+    for row in reader.checkpoints(experiment_id):
+        if row.state == "COMPLETED":
+            checkpoints.setdefault(row.trial_id, []).append((row.batches, row.uuid))
+    ended: Counter[TrialState] = Counter()
+    live: dict[int, LiveTrial] = {}
+    for trial in reader.trials(experiment_id):
+        if trial.state.ended:
+            ended[trial.state] += 1
+        else:
+            runs = reader.runs(experiment_id, trial.trial_id)
+            live[trial.trial_id] = _live(trial, checkpoints.get(trial.trial_id, []), runs)
+    return Trials(live, ended)
+
+
+def clear_leftovers(reader: Reader, experiment_id: int) -> None:
+    """End what runs of a dead controller, then remove the checkpoints it had not stored. The lock must be held.
+
+    Raises:
+        MnistTrialsError: a process cannot be ended.
+    """
+    for identity in _leftovers(reader.open_runs(experiment_id)):
+        if not reap(identity):
+            raise MnistTrialsError(
+                f"Process group {identity.pid}, left by a dead controller of experiment {experiment_id}, could not be "
+                "ended: it is stuck in the kernel, perhaps in a device or a network file system. Try again later."
+            )
+    files = ExperimentFiles(reader.home, experiment_id)
+    for name in _orphans(files, reader.checkpoints(experiment_id)):
+        shutil.rmtree(files.checkpoints / name, ignore_errors=True)
+
+
+def settle(store: Store, reader: Reader, experiment_id: int, state: ExperimentState, message: str) -> None:
+    """Bring an experiment without a controller to `state`, PAUSED or CANCELED. The lock must be held."""
+    clear_leftovers(reader, experiment_id)
+    trials = load_trials(reader, experiment_id)
+    with store.transaction() as transaction:
+        for trial in trials.live.values():
+            if state is ExperimentState.CANCELED:
+                if trial.run is not None:
+                    transaction.put_run(experiment_id, replace(trial.run, ended=transaction.time))
+                transaction.put_trial(replace(trial.row, state=TrialState.CANCELED))
+            elif trial.runs:
+                # An open run stays open: it may have ended by itself, which the next controller looks into.
+                transaction.put_trial(replace(trial.row, state=TrialState.PAUSED))
+        transaction.update_experiment(experiment_id, state=state, message=message)
+
+
+def _live(trial: TrialRow, checkpoints: list[tuple[int, str]], runs: list[RunRow]) -> LiveTrial:
+    closed = [run for run in runs if run.ended is not None]
+    opened = [run for run in runs if run.ended is None]
+    return LiveTrial(
+        trial,
+        checkpoints=checkpoints,
+        runs=runs[-1].run if runs else 0,
+        previous_error=closed[-1].error if closed else None,
+        run=opened[-1] if opened else None,
+    )
+
+
+def _planned(trial: LiveTrial) -> PlannedTrial:
+    batches, checkpoint = trial.checkpoints[-1] if trial.checkpoints else (0, None)
+    finished = trial.run is not None and (trial.run.outcome is not None or trial.row.stop_requested)
+    return PlannedTrial(
+        trial_id=trial.row.trial_id,
+        action="finish" if finished else "continue" if checkpoint else "start",
+        batches=batches,
+        checkpoint=checkpoint,
+        lost_batches=0 if finished else max(trial.row.batches - batches, 0),
+    )
+
+
+def _in_words(trial: PlannedTrial) -> str:
+    if trial.action == "finish":
+        return "it had ended when the controller died; that is put on record"
+    lost = f" ({trial.lost_batches} batches are trained again)" if trial.lost_batches else ""
+    if trial.action == "start":
+        return f"start it from the beginning{lost}"
+    return f"go on from batch {trial.batches}, checkpoint {trial.checkpoint}{lost}"
+
+
+def _leftovers(runs: list[RunRow]) -> list[ProcessIdentity]:
+    found = [identity for run in runs for identity in run.processes if same_group(identity)]
+    # A trial that ran inside a controller has that controller's own group, which may be ours.
+    return [identity for identity in found if (members := group_members(identity.pid)) and os.getpid() not in members]
+
+
+def _orphans(files: ExperimentFiles, known: list[CheckpointRow]) -> list[str]:
+    """What lies in the experiment's own checkpoint folder and is not in the store.
+
+    Nothing but this experiment's workers writes there. A storage that the config names may be shared with others, where
+    what is not ours cannot be told from what is.
+    """
+    uuids = {row.uuid for row in known}
+    try:
+        return sorted(name for name in os.listdir(files.checkpoints) if name not in uuids)
+    except OSError:
+        return []

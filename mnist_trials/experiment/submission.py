@@ -1,0 +1,185 @@
+"""Checking a new experiment as a whole, then storing it as a whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from mnist_trials.config import ExperimentConfig, Loaded, load
+from mnist_trials.errors import ConfigError, PluginError, Problem, StoreError, UsageError
+from mnist_trials.experiment.entrypoint import check_entrypoint
+from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.snapshot import take_snapshot
+from mnist_trials.plugin import get_plugins
+from mnist_trials.store import Store, open_store
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An experiment that passed every check that can be made before it runs."""
+
+    loaded: Loaded
+    context: Path
+    options: Mapping[str, Any]
+
+
+def check(
+    config: str | Path | Mapping[str, Any],
+    context: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    launcher: str | None = None,
+    slots: int | None = None,
+    data_root: str | Path | None = None,
+    name: str | None = None,
+    test: bool = False,
+) -> Submission:
+    """Everything that can be checked without running anything; stores nothing. See `api.submit`.
+
+    Raises:
+        ConfigError: mistakes in the config, all of them, with positions.
+        UsageError: the context, the data root or the slots cannot be had.
+    """
+    given = [f"{key}={json.dumps(value)}" for key, value in (("launcher", launcher), ("name", name)) if value]
+    loaded = load(config, [*overrides, *given])
+    folder = _context(loaded, context)
+    options = _options(slots, data_root, test)
+    problems = [*_not_yet(loaded), *_entrypoint(loaded, folder), *_plugins(loaded, options)]
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
+    return Submission(loaded, folder, options)
+
+
+def store_new(home: Path, submission: Submission) -> int:
+    """Store an experiment with the snapshot of its code; returns its id. Cut off, nothing of it is to be seen.
+
+    Raises:
+        StoreError: the home cannot be used.
+        UsageError: the context cannot be copied.
+    """
+    with open_store(home) as store:
+        staging = home / "experiments" / f".new-{uuid.uuid4()}"
+        try:
+            take_snapshot(submission.context, staging / "context", without=home)
+            (staging / "config.yaml").write_text(submission.loaded.text, encoding="utf-8")
+            return _store(store, home, staging, submission)
+        except OSError as error:
+            raise StoreError(f"The home {home} cannot be written: {error.strerror} ({error.filename}).") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _store(store: Store, home: Path, staging: Path, submission: Submission) -> int:
+    config = submission.loaded.config
+    with store.transaction() as transaction:
+        experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options)
+        for warning in submission.loaded.warnings:
+            transaction.add_notice(experiment_id, None, warning)
+        folder = ExperimentFiles(home, experiment_id).directory
+        if folder.exists():  # of a submission that was cut off between this and the commit
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    return experiment_id
+
+
+def _context(loaded: Loaded, context: str | Path | None) -> Path:
+    default = loaded.path.parent if loaded.path is not None else Path.cwd()
+    folder = Path(context) if context is not None else default
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"The context {folder} {what}. CONTEXT is the folder of the entrypoint's code.")
+    return folder.resolve()
+
+
+def _options(slots: int | None, data_root: str | Path | None, test: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"started_in": str(Path.cwd())}
+    if slots is not None:
+        if slots < 1:
+            raise UsageError(f"--slots takes a number of at least 1, not {slots}.")
+        options["slots"] = slots
+    if data_root is not None:
+        root = Path(data_root).expanduser()
+        if not root.is_dir():
+            what = "is not a folder" if root.exists() else "does not exist"
+            raise UsageError(f"The data root {root} {what}. --data-root is the folder that holds the data set.")
+        options["data_root"] = str(root.resolve())
+    if test:
+        options["test"] = True
+    return options
+
+
+def _not_yet(loaded: Loaded) -> Iterator[Problem]:
+    """What the schema has and this version cannot do yet."""
+    config = loaded.config
+    slots = config.resources.slots_per_trial
+    if slots != "auto" and slots > 1:
+        yield loaded.problem(
+            "resources.slots_per_trial", f"{slots} slots per trial: this version trains a trial on one slot only."
+        )
+    if config.mesh is not None and config.mesh.data * config.mesh.tensor > 1:
+        yield loaded.problem("mesh", "a mesh of several slots: this version trains a trial on one slot only.")
+    cannot: list[tuple[str, bool]] = [
+        ("compile", config.compile == "program"),
+        ("resume", config.resume is not None),
+        ("watch", config.watch is not None),
+        ("searcher.source_trial_id", config.searcher.source_trial_id is not None),
+        ("searcher.source_checkpoint_uuid", config.searcher.source_checkpoint_uuid is not None),
+        ("checkpoint_storage.max_checkpoint_bytes", config.checkpoint_storage.max_checkpoint_bytes is not None),
+    ]
+    for path, is_asked in cannot:
+        if is_asked:
+            what = "compile: program" if path == "compile" else path
+            yield loaded.problem(path, f"'{what}' is not supported by this version yet; leave it out.")
+
+
+def _entrypoint(loaded: Loaded, context: Path) -> Iterator[Problem]:
+    if wrong := check_entrypoint(loaded.config.entrypoint, context):
+        yield loaded.problem("entrypoint", f"entrypoint: {wrong}")
+
+
+def _plugins(loaded: Loaded, options: Mapping[str, Any]) -> Iterator[Problem]:
+    config = loaded.config
+    workshop = Workshop(get_plugins(), config, options)
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("searcher.name", workshop.searcher),
+        ("launcher", workshop.launcher),
+        ("checkpoint_storage", lambda: workshop.storage(Path("/"))),
+        *((f"loggers.{number}", _logger(workshop, config, number)) for number in range(len(config.loggers))),
+    ]
+    failed = False
+    for path, make in checks:
+        try:
+            make()
+        except PluginError as error:
+            failed = True
+            yield loaded.problem(path, str(error))
+    # How many slots an experiment takes depends on its searcher.
+    yield from _backend(loaded, workshop, options.get("slots"), with_slots=not failed)
+
+
+def _logger(workshop: Workshop, config: ExperimentConfig, number: int) -> Callable[[], object]:
+    return lambda: workshop.logger(config.loggers[number])
+
+
+def _backend(loaded: Loaded, workshop: Workshop, offered: int | None, *, with_slots: bool) -> Iterator[Problem]:
+    try:
+        _, backend = workshop.backend()
+    except PluginError as error:
+        yield loaded.problem("backend", str(error))
+        return
+    if not with_slots:
+        return
+    try:
+        workshop.slots(backend)
+    except PluginError as error:
+        if offered is not None:
+            yield Problem(str(error), f"--slots {offered}")
+        else:
+            yield loaded.problem("resources.slots_per_trial", str(error))

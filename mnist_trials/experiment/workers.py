@@ -1,0 +1,59 @@
+"""The specs of a run's workers: everything a worker process is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from mnist_trials.config import ExperimentConfig
+from mnist_trials.experiment.home import VARIABLE as HOME
+from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.plugin import Backend, WorkerSpec
+from mnist_trials.records import Slot
+from mnist_trials.store.rows import TrialRow
+
+DEFAULT_TARGET = "mnist_trials.worker.main:run"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SpecMaker:
+    """Makes the specs of one experiment's workers."""
+
+    files: ExperimentFiles
+    config: ExperimentConfig
+    options: Mapping[str, Any]
+    backend: Backend
+    target: str
+
+    def specs(
+        self, trial: TrialRow, run: int, slots: tuple[Slot, ...], checkpoints: tuple[str, ...]
+    ) -> list[WorkerSpec]:
+        """One spec per rank; `checkpoints` are ids to go on from, newest first. Makes the trial's folder."""
+        self.files.trial(trial.trial_id).mkdir(parents=True, exist_ok=True)
+        document = self.config.to_dict()
+        return [
+            WorkerSpec(
+                experiment_id=self.files.experiment_id,
+                trial_id=trial.trial_id,
+                run=run,
+                rank=rank,
+                size=len(slots),
+                slot=slot,
+                config=document,
+                hparams=trial.hparams,
+                seed=trial.seed,
+                context_dir=str(self.files.context),
+                trial_dir=str(self.files.trial(trial.trial_id)),
+                log_path=str(self.files.trial_log(trial.trial_id)),
+                checkpoint_root=str(self.files.checkpoints),
+                checkpoints=checkpoints,
+                data_root=self.options.get("data_root"),
+                started_in=self.options.get("started_in"),
+                test_mode=bool(self.options.get("test")),
+                environment={**self.backend.environment(slot), HOME: str(self.files.home)},
+                target=self.target,
+            )
+            for rank, slot in enumerate(slots)
+        ]

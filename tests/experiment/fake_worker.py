@@ -1,0 +1,162 @@
+"""A worker without torch: its "training" is a number that depends on every batch before, so a lost or repeated batch
+shows. The hyperparameters say what goes wrong, and when.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from mnist_trials.events import (
+    CheckpointRejected,
+    CheckpointSaved,
+    DatasetChosen,
+    MetricsReported,
+    Notice,
+    ProgressReported,
+    TrialExited,
+    TrialStarted,
+    ValidationCompleted,
+)
+from mnist_trials.plugin import Channel, WorkerSpec
+from mnist_trials.records import CheckpointInfo, ErrorInfo, Outcome
+
+PER_EPOCH = 10
+DEADLINE = 60
+
+
+def run(spec: WorkerSpec, channel: Channel) -> int:
+    return Fake(spec, channel).run()
+
+
+class Fake:
+    def __init__(self, spec: WorkerSpec, channel: Channel) -> None:
+        self.spec = spec
+        self.channel = channel
+        self.who = {"trial_id": spec.trial_id, "run": spec.run}
+        self.hparams = spec.hparams
+        self.batches = 0
+        self.value = float(spec.seed % 1000)
+        self.best: dict[str, float] = {}
+
+    def run(self) -> int:
+        checkpoint = self.restore()
+        self.channel.emit(
+            TrialStarted(
+                **self.who,
+                pid=os.getpid(),
+                host="here",
+                backend="cpu",
+                device="cpu",
+                batches=self.batches,
+                checkpoint=checkpoint,
+            )
+        )
+        self.channel.emit(DatasetChosen(**self.who, dataset="fake", detail="none at all"))
+        length = self.spec.config["searcher"]["max_length"]["batches"]
+        while self.batches < length:
+            self.misbehave()
+            self.batches += 1
+            self.value = self.value * 0.875 + self.batches
+            self.report()
+            if (request := self.channel.stop_requested()) is not None:
+                self.save()
+                return self.exit(request.outcome)
+        if self.batches % 2:
+            self.save()
+        return self.exit(Outcome.COMPLETED)
+
+    def misbehave(self) -> None:
+        if self.spec.run not in self.hparams.get("in_runs", [self.spec.run]) or self.batches != self.hparams.get("at"):
+            return
+        match self.hparams["do"]:
+            case "raise":
+                error = ErrorInfo(
+                    type="ValueError",
+                    message=self.hparams.get("message", f"run {self.spec.run}"),
+                    traceback="Traceback: in the user's code",
+                    batches=self.batches,
+                    retryable=self.hparams.get("retryable", True),
+                )
+                sys.exit(self.exit(Outcome.FAILED, error))
+            case "invalid":
+                error = ErrorInfo(type="InvalidHP", message="lr too big", traceback="", batches=self.batches)
+                sys.exit(self.exit(Outcome.INVALID_HP, error))
+            case "exit":
+                os._exit(self.hparams["code"])
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hold":
+                self.hold()
+            case "deaf":
+                self.hold(deaf=True)
+
+    def hold(self, deaf: bool = False) -> None:
+        """Wait for a request, or for the test to let go of it; `deaf` takes note of requests and waits on."""
+        folder = Path(self.spec.trial_dir)
+        self.channel.emit(Notice(**self.who, message="holding"))
+        deadline = time.monotonic() + DEADLINE
+        while not (folder / "go").exists():
+            assert time.monotonic() < deadline, "nobody asked for anything"
+            if self.channel.stop_requested() is not None:
+                (folder / "asked").touch()
+                if not deaf:
+                    return
+            self.channel.emit(
+                ProgressReported(**self.who, batches=self.batches, epochs=0.0, records=0, total_batches=None)
+            )
+            time.sleep(0.01)
+
+    def report(self) -> None:
+        where: dict[str, Any] = {
+            **self.who,
+            "batches": self.batches,
+            "epochs": self.batches / PER_EPOCH,
+            "records": self.batches * 4,
+        }
+        self.channel.emit(ProgressReported(**where, total_batches=None))
+        self.channel.emit(MetricsReported(**where, metrics={"value": self.value}, seconds=0.0))
+        if self.batches % 2 == 0:
+            self.best = {"loss": abs(self.value - self.hparams.get("target", 0)), "value": self.value}
+            self.channel.emit(ValidationCompleted(**where, metrics=self.best, seconds=0.0))
+            if self.batches % self.hparams.get("save_every", 2) == 0:
+                self.save()
+
+    def save(self) -> None:
+        name = str(uuid.uuid4())
+        folder = Path(self.spec.checkpoint_root, name)
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps({"batches": self.batches, "value": self.value}))
+        (folder / "manifest.json").write_text("{}")
+        info = CheckpointInfo(
+            uuid=name,
+            batches=self.batches,
+            epochs=self.batches / PER_EPOCH,
+            records=self.batches * 4,
+            metrics=self.best,
+            bytes=10,
+            location=str(folder),
+        )
+        self.channel.emit(CheckpointSaved(**self.who, checkpoint=info))
+
+    def restore(self) -> str | None:
+        if not self.spec.checkpoints:
+            return None
+        for name in self.spec.checkpoints:
+            text = Path(self.spec.checkpoint_root, name, "state.json").read_text()
+            if text != "damaged":
+                state = json.loads(text)
+                self.batches, self.value = state["batches"], state["value"]
+                return name
+            self.channel.emit(CheckpointRejected(**self.who, uuid=name, reason="not what was written"))
+        return None
+
+    def exit(self, outcome: Outcome, error: ErrorInfo | None = None) -> int:
+        self.channel.emit(TrialExited(**self.who, outcome=outcome, batches=self.batches, error=error))
+        return 0 if error is None else 1

@@ -1,0 +1,177 @@
+"""What is refused before anything is stored, and what is stored when nothing is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnist_trials.errors import ConfigError, StoreError, UsageError
+from mnist_trials.experiment import api
+from mnist_trials.store import open_store
+
+YAML = """\
+name: from-a-file
+entrypoint: fake_trial:Fake
+hyperparameters:
+  lr: 0.1
+searcher:
+  name: single
+  metric: loss
+  max_length: {batches: 4}
+launcher: inline
+backend: cpu
+"""
+
+
+@pytest.fixture
+def file(lab: Any) -> Path:
+    path = lab.context / "const.yaml"
+    path.write_text(YAML)
+    return path
+
+
+def refused(lab: Any, config: Any, **options: Any) -> str:
+    """What is said; and nothing is stored."""
+    with pytest.raises(UsageError) as told:
+        api.submit(config, home=lab.home, **options)
+    assert told.value.exit_status == 2
+    assert not lab.home.exists()
+    return str(told.value)
+
+
+def test_the_config_the_options_and_the_code_are_stored(lab: Any, file: Path, tmp_path: Path) -> None:
+    experiment_id = api.submit(
+        file, home=lab.home, slots=1, data_root=tmp_path, name="012", test=True, overrides=["hyperparameters.lr=0.5"]
+    )
+    assert experiment_id == 1
+    with lab.reader() as reader:
+        row = reader.experiment(1)
+    assert (row.name, row.state) == ("012", "ACTIVE")
+    assert row.config["hyperparameters"] == {"lr": 0.5}
+    assert row.options == {
+        "started_in": str(Path.cwd()),
+        "slots": 1,
+        "data_root": str(tmp_path.resolve()),
+        "test": True,
+    }
+    files = lab.files(1)
+    assert files.config.read_text() == YAML
+    assert sorted(path.name for path in files.context.iterdir()) == ["const.yaml", "fake_trial.py"]
+    assert sorted(path.name for path in (lab.home / "experiments").iterdir()) == ["1"]
+
+
+def test_the_launcher_given_takes_the_place_of_the_configs(lab: Any, file: Path) -> None:
+    api.submit(file, home=lab.home, launcher="local")
+    with lab.reader() as reader:
+        assert "local" in json.dumps(reader.experiment(1).config["launcher"])
+
+
+def test_a_trial_runs_on_the_snapshot_whatever_becomes_of_the_original(lab: Any, file: Path) -> None:
+    experiment_id = api.submit(file, home=lab.home)
+    (lab.context / "fake_trial.py").unlink()
+    assert lab.run(experiment_id)["state"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("name: single", "name: singel"), r"const\.yaml:6:9: No searcher is named 'singel'\. Did you mean 'single'\?"),
+        (("launcher: inline", "launcher: inlien"), r"const\.yaml:9:11: No launcher is named 'inlien'\. Did you mean"),
+        (("backend: cpu", "backend: cpuu"), r"const\.yaml:10:10: No backend is named 'cpuu'\. Did you mean 'cpu'\?"),
+        (("fake_trial:Fake", "fake_trail:Fake"), r"const\.yaml:2:13: entrypoint: there is no module 'fake_trail'"),
+        (("fake_trial:Fake", "fake_trial:Faek"), r"const\.yaml:2:13: .* has no class 'Faek'\. Did you mean"),
+        (("fake_trial:Fake", "python3 trian.py"), r"const\.yaml:2:13: entrypoint: there is no file trian\.py in"),
+        (("backend: cpu", "loggers: [wandbb]"), r"No logger is named 'wandbb'"),
+        (("backend: cpu", "launcher_x: 1"), r"launcher_x"),
+    ],
+)
+def test_a_mistake_is_told_at_its_place(lab: Any, file: Path, change: tuple[str, str], told: str) -> None:
+    file.write_text(YAML.replace(*change))
+    said = refused(lab, file)
+    assert re.search(told, said), said
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("resources: {slots_per_trial: 2}", "one slot only"),
+        ("mesh: {data: 2}\nresources: {slots_per_trial: 2}", "a mesh of several slots"),
+        ("compile: program", "'compile: program' is not supported by this version yet"),
+        ("resume: {from: last}", "'resume' is not supported"),
+        ("watch: {what: gradients, every: 10}", "'watch' is not supported"),
+        ("checkpoint_storage: {max_checkpoint_bytes: 10}", "max_checkpoint_bytes' is not supported"),
+    ],
+)
+def test_what_this_version_cannot_do_is_refused_at_its_place(lab: Any, file: Path, lines: str, told: str) -> None:
+    file.write_text(YAML + lines + "\n")
+    said = refused(lab, file)
+    assert told in said
+    assert "const.yaml:11:" in said
+
+
+def test_a_warm_start_is_refused(lab: Any, file: Path) -> None:
+    file.write_text(YAML.replace("  metric: loss", "  metric: loss\n  source_checkpoint_uuid: abc"))
+    assert "source_checkpoint_uuid' is not supported" in refused(lab, file)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(lab: Any, file: Path) -> None:
+    text = YAML.replace("single", "x-searcher").replace("inline", "x-launcher").replace("fake_trial:", "x_module:")
+    file.write_text(text.replace("backend: cpu", "backend: x-backend"))
+    with pytest.raises(ConfigError) as told:
+        api.submit(file, home=lab.home)
+    assert [problem.line for problem in told.value.problems] == [2, 6, 9, 10]
+
+
+def test_a_context_that_is_no_folder_is_refused(lab: Any, file: Path) -> None:
+    assert "does not exist" in refused(lab, file, context=lab.context / "none")
+    assert "is not a folder" in refused(lab, file, context=file)
+
+
+def test_a_data_root_that_is_no_folder_is_refused(lab: Any, file: Path) -> None:
+    assert "does not exist" in refused(lab, file, data_root=lab.context / "none")
+    assert "is not a folder" in refused(lab, file, data_root=file)
+
+
+def test_slots_that_this_machine_does_not_have_are_refused(lab: Any, file: Path) -> None:
+    assert "at least 1, not 0" in refused(lab, file, slots=0)
+    cores = os.cpu_count() or 1
+    assert f"--slots {cores + 100}: " in refused(lab, file, slots=cores + 100)
+
+
+def test_a_config_that_is_not_there_is_refused(lab: Any) -> None:
+    assert "no such file" in refused(lab, lab.context / "none.yaml").lower()
+
+
+def test_a_home_that_cannot_be_used_is_refused(lab: Any, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file cannot be used.*--home"):
+        api.submit(file, home=tmp_path / "file")
+
+
+def test_a_context_that_is_too_big_stores_nothing(lab: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_trials.experiment.snapshot.MAX_BYTES", 10)
+    with pytest.raises(UsageError, match="The biggest: "):
+        api.submit(file, home=lab.home)
+    with lab.reader() as reader:
+        assert reader.experiments() == []
+    assert list((lab.home / "experiments").iterdir()) == [] if (lab.home / "experiments").exists() else True
+
+
+def test_a_submission_that_was_cut_off_before_its_commit_leaves_nothing_in_the_way(lab: Any, file: Path) -> None:
+    open_store(lab.home).close()
+    leftover = lab.files(1).directory
+    leftover.mkdir(parents=True)
+    (leftover / "old").touch()
+    assert api.submit(file, home=lab.home) == 1
+    assert not (leftover / "old").exists()
+
+
+def test_warnings_of_the_config_are_notices_of_the_experiment(lab: Any, file: Path) -> None:
+    file.write_text(YAML + "workspace: mine\n")
+    api.submit(file, home=lab.home)
+    assert "workspace" in lab.notices(1)
