@@ -7,7 +7,7 @@ import traceback
 from bdb import BdbQuit
 from pathlib import Path
 
-from mnist_trials.errors import MnistTrialsError, TrialError, UsageError
+from mnist_trials.errors import DataError, MnistTrialsError, TrialError, UsageError
 from mnist_trials.records import ErrorInfo
 
 _PACKAGE = str(Path(__file__).parent.parent) + "/"
