@@ -1,0 +1,1 @@
+"""The command line, `mnist-trials`: one file per group of commands."""

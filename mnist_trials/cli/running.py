@@ -1,0 +1,174 @@
+"""`create` and `activate`: run an experiment here and follow it, or start it in the background."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from mnist_trials.cli import lookup
+from mnist_trials.cli.command import Command, Invocation
+from mnist_trials.cli.interrupts import answered
+from mnist_trials.cli.report import Standing, conclude, hint
+from mnist_trials.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnist_trials.cli.display import Display
+
+_GROUP = "Run"
+
+
+def _create(call: Invocation) -> int:
+    from mnist_trials.experiment import api
+
+    given = call.arguments
+    experiment_id = api.submit(
+        given.config_file,
+        given.context,
+        overrides=given.config,
+        launcher=given.launcher,
+        slots=given.slots,
+        data_root=given.data_root,
+        name=given.name,
+        test=given.test,
+        home=call.home,
+    )
+    with lookup.reading(call) as reader:
+        for notice in reader.notices(experiment_id):
+            call.screen.warn(f"warning: {notice.message}")
+    return _detach(call, experiment_id) if given.detach else _follow(call, experiment_id)
+
+
+def _activate(call: Invocation) -> int:
+    from mnist_trials.experiment import api
+
+    experiment_id = call.arguments.experiment
+    plan = api.plan(experiment_id, home=call.home)
+    if plan.state.ended:
+        raise UsageError(f"experiment {experiment_id} has ended ({plan.state}); there is nothing to go on with")
+    if call.arguments.dry_run and call.screen.json:
+        call.screen.document(plan.to_json())
+        return 0
+    call.screen.say(str(plan))
+    if call.arguments.dry_run:
+        return 0
+    if plan.alive:
+        api.request(experiment_id, "activate", home=call.home)
+        call.screen.say(f"It is run by another process; `{hint(call, f'wait {experiment_id}')}` waits for its end.")
+        _document(call, experiment_id)
+        return 0
+    return _detach(call, experiment_id) if call.arguments.detach else _follow(call, experiment_id)
+
+
+def _follow(call: Invocation, experiment_id: int) -> int:
+    from mnist_trials.experiment import api
+
+    with call.screen.reserved():
+        display = _display(call, experiment_id)
+        try:
+            with answered(display.write):
+                api.run(experiment_id, home=call.home, followers=[display])
+        except KeyboardInterrupt:  # before or after the controller was listening
+            call.screen.warn("interrupted")
+        finally:
+            display.close()
+    with lookup.reading(call) as reader:
+        standing = Standing.read(reader, experiment_id)
+    return conclude(call, standing)
+
+
+def _detach(call: Invocation, experiment_id: int) -> int:
+    """Only the id on stdout, for scripts."""
+    from mnist_trials.experiment import api
+
+    process = api.detach(experiment_id, home=call.home)
+    call.screen.warn(f"Experiment {experiment_id} runs in the background (controller: process {process}).")
+    call.screen.warn(f"`{hint(call, f'wait {experiment_id}')}` waits for its end.")
+    if not call.screen.json:
+        call.screen.say(str(experiment_id))
+    _document(call, experiment_id)
+    return 0
+
+
+def _document(call: Invocation, experiment_id: int) -> None:
+    if call.screen.json:
+        with lookup.reading(call) as reader:
+            call.screen.document(reader.summary(experiment_id))
+
+
+def _display(call: Invocation, experiment_id: int) -> Display:
+    """Live on a terminal; lines elsewhere, and where trials run in this process and may stop in a debugger."""
+    from mnist_trials.cli.display import PlainDisplay
+    from mnist_trials.cli.live import LiveDisplay
+
+    with lookup.reading(call) as reader:
+        experiment = reader.experiment(experiment_id)
+    where = call.home / "experiments" / str(experiment_id)
+    call.screen.say(f"experiment {experiment_id} ({experiment.name}); its logs are in {where}")
+    inline = experiment.options.get("launcher") == "inline" or experiment.config["launcher"] == {"name": "inline"}
+    if call.screen.stream.isatty() and os.environ.get("TERM") != "dumb" and not inline:
+        return LiveDisplay(call.screen.stream)
+    return PlainDisplay(call.screen.say)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number of at least 1, not {text!r}")
+    return value
+
+
+def _create_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("--launcher", metavar="NAME", help="how workers are started, in place of the config's choice")
+    parser.add_argument("--slots", metavar="N", type=_positive, help="slots that this machine offers to the experiment")
+    parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
+    parser.add_argument("--name", help="the experiment's name, in place of the config's")
+    parser.add_argument("--detach", action="store_true", help="run in the background; print the id and return at once")
+    parser.add_argument(
+        "--test", action="store_true", help="one batch, one validation, one checkpoint, restore it, done"
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The arguments CONFIG and CONTEXT and the option --config."""
+    parser.add_argument("config_file", metavar="CONFIG", help="the experiment config, a YAML file")
+    parser.add_argument(
+        "context", metavar="CONTEXT", nargs="?", help="the folder of the entrypoint's code (default: the config's)"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="set one key, such as hyperparameters.lr=0.1; VALUE is read as YAML; may be given again",
+    )
+
+
+def _activate_arguments(parser: argparse.ArgumentParser) -> None:
+    lookup.add_experiment(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    parser.add_argument("--detach", action="store_true", help="run in the background; print the id and return at once")
+
+
+COMMANDS = (
+    Command(
+        name="create",
+        group=_GROUP,
+        summary="run an experiment and follow it until it ends",
+        description="Ctrl-C saves the state of every trial and pauses; `activate` goes on.",
+        run=_create,
+        configure=_create_arguments,
+    ),
+    Command(
+        name="activate",
+        group=_GROUP,
+        summary="go on with an experiment after a pause, a crash or a reboot",
+        description="What will be done is printed first.",
+        run=_activate,
+        configure=_activate_arguments,
+    ),
+)

@@ -1,0 +1,131 @@
+"""What a command prints: for a person, or one JSON document for a program."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, is_dataclass
+from typing import Any, TextIO, final
+
+ATTENTION = "ATTENTION"
+"""How a line begins that nobody should miss."""
+
+
+@final
+class Screen:
+    """stdout and stderr, with their roles.
+
+    Without `json`, what was asked for goes to stdout. With it, stdout holds one document and the rest goes to stderr.
+    """
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self.documented = False  # whether the document is out
+
+    @property
+    def stream(self) -> TextIO:
+        """Where text for a person goes."""
+        return sys.stderr if self.json else sys.stdout
+
+    def say(self, text: str = "") -> None:
+        """A line for a person; seen at once, also through a pipe. Lost where nobody reads any more."""
+        try:
+            print(text, file=self.stream, flush=True)
+        except BrokenPipeError:
+            discard(self.stream)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr."""
+        sys.stdout.flush()
+        print(text, file=sys.stderr, flush=True)
+
+    def document(self, value: Any) -> None:
+        """The JSON document; called once per command."""
+        self.documented = True
+        print(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False), flush=True)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keeps stdout for the document while code runs that may print: with `json`, it prints on stderr meanwhile."""
+        if not self.json:
+            yield
+            return
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Rows under a header, in columns."""
+        for line in table(header, rows):
+            self.say(line)
+
+
+def discard(stream: TextIO) -> None:
+    """Let everything go nowhere from now on that is written to `stream`, with what lies in its buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def plain(value: Any) -> Any:
+    """`value` in strict JSON's own types: records and mappings as dicts, numbers that are not finite as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(entry) for entry in value]
+    return value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines with aligned columns: columns of numbers to the right, all others to the left; None is shown as `-`."""
+    right = [all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(header))]
+    cells = [tuple(header), *(tuple(cell(value) for value in row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return ["  ".join(_padded(row, widths, right)).rstrip() for row in cells]
+
+
+def cell(value: object) -> str:
+    """`value` as one cell of a table, on one line."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split())
+
+
+def metrics_text(metrics: Mapping[str, float | None]) -> str:
+    """`accuracy 0.9832  validation_loss 0.0481`; a value that was not finite is shown as `nan`."""
+    return "  ".join(f"{name} {'nan' if value is None else format(value, '.4g')}" for name, value in metrics.items())
+
+
+def duration(seconds: float) -> str:
+    """`8.2 s`, `3 min 05 s`, `2 h 04 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _padded(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
+    return [
+        text.rjust(width) if to_right else text.ljust(width)
+        for text, width, to_right in zip(row, widths, right, strict=True)
+    ]

@@ -1,0 +1,89 @@
+"""`validate`: everything that can be checked of a config before it runs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from mnist_trials.cli.command import Command, Invocation
+from mnist_trials.cli.failures import tell_trial
+from mnist_trials.cli.report import hint
+from mnist_trials.cli.running import add_config
+from mnist_trials.cli.screen import metrics_text
+
+if TYPE_CHECKING:
+    from mnist_trials.cli.trial_check import Findings
+    from mnist_trials.experiment.submission import Submission
+
+_INVALID = 2
+
+
+def _validate(call: Invocation) -> int:
+    from mnist_trials.experiment.submission import check
+
+    given = call.arguments
+    submission = check(given.config_file, given.context, overrides=given.config)
+    for warning in submission.loaded.warnings:
+        call.screen.warn(f"warning: {warning}")
+    if submission.loaded.config.entrypoint.command:
+        return _tell_command(call, submission)
+    from mnist_trials.cli.trial_check import try_out
+
+    findings = try_out(submission)
+    if findings.error is not None:
+        return tell_trial(findings.error, "the config is valid, but its trial fails", call.screen, _INVALID)
+    return _tell(call, submission, findings)
+
+
+def _tell_command(call: Invocation, submission: Submission) -> int:
+    command = shlex.join(submission.loaded.config.entrypoint.command)
+    call.screen.say(f"The config is valid. Its entrypoint is a command and was not run: {command}")
+    again = shlex.join([call.arguments.config_file, *([call.arguments.context] if call.arguments.context else [])])
+    call.screen.say(f"`{hint(call, f'create {again} --test')}` tries it on one batch.")
+    if call.screen.json:
+        call.screen.document(_document(submission, None))
+    return 0
+
+
+def _tell(call: Invocation, submission: Submission, findings: Findings) -> int:
+    trial = {
+        "device": findings.device,
+        "dataset": findings.dataset,
+        "tensors": findings.tensors,
+        "values": findings.values,
+        "training": findings.training,
+        "validation": findings.validation,
+        "checkpoint_bytes": findings.checkpoint_bytes,
+    }
+    if call.screen.json:
+        call.screen.document(_document(submission, trial))
+        return 0
+    call.screen.say("The config is valid, and its trial works:")
+    call.screen.say(f"  device      {findings.device}")
+    call.screen.say(f"  data        {findings.dataset or 'its own'}")
+    call.screen.say(f"  model       {findings.values:,} values in {findings.tensors} tensors")
+    call.screen.say(f"  training    {metrics_text(findings.training)}")
+    call.screen.say(f"  validation  {metrics_text(findings.validation)}")
+    call.screen.say(f"  checkpoint  {findings.checkpoint_bytes / 1e6:.1f} MB; it was not kept")
+    return 0
+
+
+def _document(submission: Submission, trial: dict[str, Any] | None) -> dict[str, Any]:
+    loaded = submission.loaded
+    return {"valid": True, "warnings": loaded.warnings, "trial": trial, "config": loaded.config.to_dict()}
+
+
+COMMANDS = (
+    Command(
+        name="validate",
+        group="Start",
+        summary="check a config: keys, plugins, slots, and its trial on one batch",
+        description=(
+            "The trial is tried in a process of its own: model, one training batch, one validation batch, one "
+            "checkpoint. Random images take the place of MNIST; a trial with data of its own is tried on that. Nothing "
+            "is stored. A command as entrypoint is not run."
+        ),
+        run=_validate,
+        configure=add_config,
+    ),
+)

@@ -1,0 +1,55 @@
+"""`plugins` and `slots`."""
+
+from __future__ import annotations
+
+PLUGINS = {
+    ("backend", "cpu"),
+    ("backend", "cuda"),
+    ("checkpoint_storage", "directory"),
+    ("checkpoint_storage", "shared_fs"),
+    ("launcher", "inline"),
+    ("launcher", "local"),
+    ("logger", "json_lines"),
+    ("logger", "wandb"),
+    ("searcher", "single"),
+}
+
+
+def test_every_plugin_of_this_version_is_listed_with_its_origin(cli) -> None:
+    plugins = cli("plugins", "--json").document
+    assert {(plugin["kind"], plugin["name"]) for plugin in plugins} >= PLUGINS
+    cpu = next(plugin for plugin in plugins if plugin["name"] == "cpu")
+    assert cpu["distribution"] == "mnist-trials"
+    assert cpu["available"] is True
+    assert cpu["reason"] is None
+
+
+def test_plugins_of_one_kind(cli) -> None:
+    lines = cli("plugins", "--kind", "launcher").out.splitlines()
+    assert {line.split()[1] for line in lines[1:]} >= {"inline", "local"}
+    assert all(line.startswith("launcher") for line in lines[1:])
+
+
+def test_a_kind_that_is_none_is_told_with_all_kinds(cli) -> None:
+    outcome = cli("plugins", "--kind", "lancher")
+    assert outcome.status == 2
+    assert "'launcher'" in outcome.err
+
+
+def test_a_plugin_that_cannot_be_loaded_is_listed_with_the_reason_and_takes_no_other_with_it(program, tmp_path) -> None:
+    distribution = tmp_path / "broken-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text("[mnist_trials]\nbroken = no_such_module_here\n")
+    outcome = program("plugins", PYTHONPATH=str(tmp_path))
+    assert outcome.status == 0
+    (line,) = [line for line in outcome.out.splitlines() if "broken" in line]
+    assert "No module named 'no_such_module_here'" in line
+    assert "single" in outcome.out
+
+
+def test_slots_lists_the_cores_of_this_machine(cli) -> None:
+    slots = cli("slots", "--json").document
+    assert any(slot["backend"] == "cpu" for slot in slots)
+    assert all(slot["trials"] == [] for slot in slots)
+    assert "cpu" in cli("slots").out

@@ -1,0 +1,64 @@
+"""Every config that is shipped runs; the numbers that the documentation promises hold on real MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.support import ROOT, Command, mnist_root, needs_mnist
+
+CONFIGS = sorted((ROOT / "experiment_configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_trains_validates_saves_and_restores(command: Command, config: Path) -> None:
+    context = [ROOT / "examples" / "project"] if config.stem == "script" else []
+    document = command.json("create", config, *context, "--test", "--config", "data.name=digits")
+    assert document["state"] == "COMPLETED"
+    assert document["trials"][0]["batches"] == 1
+    assert document["trials"][0]["latest_checkpoint"]
+
+
+def test_the_document_of_create_is_that_of_the_contract(command: Command, written: Callable[..., Path]) -> None:
+    document = command.json("create", written(), "--name", "renamed")
+    assert list(document) == ["experiment_id", "name", "state", "dataset", "trials", "best", "wall_seconds"]
+    assert (document["experiment_id"], document["name"], document["state"]) == (1, "renamed", "COMPLETED")
+    assert document["dataset"] == "digits"
+    (trial,) = document["trials"]
+    assert set(trial) == {
+        "trial_id", "state", "hyperparameters", "batches", "epochs", "restarts", "stopped_early", "best_metric",
+        "latest_checkpoint",
+    }  # fmt: skip
+    assert (trial["trial_id"], trial["state"], trial["batches"], trial["epochs"]) == (1, "COMPLETED", 60, 4.0)
+    best = document["best"]
+    assert set(best) == {"trial_id", "metric", "value", "metrics", "hyperparameters", "checkpoint"}
+    assert best["metric"] == "validation_loss"
+    assert best["value"] == best["metrics"]["validation_loss"] == trial["best_metric"]
+    assert command.json("describe", 1) == document
+
+
+def test_two_runs_of_one_config_give_the_same_numbers(command: Command, written: Callable[..., Path]) -> None:
+    config = written()
+    command.json("create", config)
+    command.json("create", config)
+    first, second = command.json("metrics", "1.1"), command.json("metrics", "2.1")
+    assert [row["metrics"] for row in first] == [row["metrics"] for row in second]
+
+
+def test_evaluating_the_best_checkpoint_gives_its_own_metrics(command: Command, written: Callable[..., Path]) -> None:
+    best = command.json("create", written())["best"]
+    evaluated = command.json("evaluate", best["checkpoint"])
+    assert evaluated["metrics"]["validation_loss"] == pytest.approx(best["value"], abs=1e-6)
+
+
+@pytest.mark.slow
+@needs_mnist
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_tutorial_reaches_98_percent_after_one_epoch(command: Command, seed: int) -> None:
+    config = ROOT / "experiment_configs" / "const.yaml"
+    options = ("--data-root", mnist_root(), "--config", f"reproducibility.experiment_seed={seed}")
+    document = command.json("create", config, *options)
+    assert document["dataset"] == "mnist"
+    assert document["best"]["metrics"]["accuracy"] >= 0.98
