@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mnist_trials.experiment.api import Experiment as Experiment
     from mnist_trials.experiment.api import create as create
     from mnist_trials.training.callbacks import Callback as Callback
+    from mnist_trials.training.callbacks import EarlyStopping as EarlyStopping
     from mnist_trials.training.context import TrialContext as TrialContext
     from mnist_trials.training.data import TensorData as TensorData
     from mnist_trials.training.loading import load_trial as load_trial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Batch": "units",
     "Callback": "training.callbacks",
+    "EarlyStopping": "training.callbacks",
     "Epoch": "units",
     "Experiment": "experiment.api",
     "FitResult": "training.trainer",
@@ -52,6 +54,7 @@ _HOMES = {
 __all__ = [
     "Batch",
     "Callback",
+    "EarlyStopping",
     "Epoch",
     "Experiment",
     "FitResult",

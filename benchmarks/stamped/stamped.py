@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mnist_trials.mnist.trials import MNISTLinear, TutorialCNN
 
 from mnist_trials import TensorData, Trial
+from mnist_trials.mnist.trials import MNISTLinear, TutorialCNN
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

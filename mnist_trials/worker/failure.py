@@ -58,13 +58,14 @@ def _message(error: BaseException) -> str:
 
 
 def _trim(shown: traceback.TracebackException, error: BaseException) -> None:
+    on_purpose = isinstance(error, MnistTrialsError)
     frames = list(shown.stack)
     while frames and _is_ours(frames[0]):
         del frames[0]
-    if isinstance(error, MnistTrialsError):
-        while frames and _is_ours(frames[-1]):
+    if on_purpose:
+        while frames and frames[-1].filename.startswith(_PACKAGE):
             del frames[-1]
-    if frames or isinstance(error, MnistTrialsError):
+    if frames or on_purpose:
         shown.stack[:] = frames
     if shown.__cause__ is not None and error.__cause__ is not None:
         _trim(shown.__cause__, error.__cause__)

@@ -1,0 +1,134 @@
+"""Saves a session as a checkpoint, and finds the checkpoint to go on from."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+
+from mnist_trials.checkpoint import CheckpointContent, new_checkpoint_id, read_checkpoint, write_checkpoint
+from mnist_trials.errors import CheckpointDamaged, CheckpointError
+from mnist_trials.events import finite
+from mnist_trials.records import CheckpointInfo
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.reporter import Reporter, epochs_of
+from mnist_trials.training.session import Session
+from mnist_trials.training.trial import Trial
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run goes on from."""
+
+    uuid: str
+    content: CheckpointContent
+    own: bool  # this trial's own: the run continues it
+    weights_only: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A checkpoint that was not used."""
+
+    uuid: str
+    error: CheckpointError
+
+
+def find_origin(context: TrialContext, latest_checkpoint: str | Path | None) -> tuple[Origin | None, list[Rejection]]:
+    """The newest usable checkpoint of the trial; else `latest_checkpoint`; else the weights to start warm from.
+
+    Raises:
+        CheckpointError: none of the trial's checkpoints can be read, and not because all are damaged; or one of the
+            others cannot be used.
+    """
+    rejections: list[Rejection] = []
+    for uuid in context.spec.checkpoints:
+        try:
+            return Origin(uuid, _fetch(context, uuid, weights_only=False), own=True), rejections
+        except CheckpointError as error:
+            rejections.append(Rejection(uuid, error))
+    if unread := [r.error for r in rejections if not isinstance(r.error, CheckpointDamaged)]:
+        raise unread[0]
+    if latest_checkpoint is not None:
+        content = _read(context, latest_checkpoint)
+        return Origin(Path(latest_checkpoint).name, content, own=False), rejections
+    if (warm := context.spec.warm_start) is not None:
+        content = _fetch(context, warm, weights_only=True)
+        return Origin(warm, content, own=False, weights_only=True), rejections
+    return None, rejections
+
+
+def tell_rejections(rejections: list[Rejection], origin: Origin | None, context: TrialContext) -> None:
+    """Say which checkpoints were not used, and what is used instead."""
+    reporter = Reporter(context)
+    instead = f"going on from {origin.uuid}" if origin is not None else "starting from the beginning"
+    for rejection in rejections:
+        if isinstance(rejection.error, CheckpointDamaged):
+            reporter.rejected(rejection.uuid, str(rejection.error))
+        context.notice(f"The checkpoint {rejection.uuid} cannot be used; {instead}. {rejection.error}")
+
+
+def save(session: Session) -> CheckpointInfo:
+    """Save all of `session` under a new id.
+
+    Raises:
+        CheckpointError: it cannot be written, or a state of the user's own holds what no checkpoint can keep.
+    """
+    context, position = session.context, session.position
+    validated = session.validated_at == position.batches
+    content = CheckpointContent(
+        model=session.model_state(),
+        state=session.state_dict(),
+        batches=position.batches,
+        epochs=epochs_of(position, session.stream),
+        records=position.records,
+        metrics=finite(session.validation_metrics) if validated else {},
+        hparams=context.spec.hparams,
+        trial_class=class_name(session.trial),
+        experiment_id=context.experiment_id,
+        trial_id=context.trial_id,
+        config=context.experiment_config,
+        code=context.spec.context_dir or None,
+    )
+    return write_checkpoint(context.storage, new_checkpoint_id(), content)
+
+
+def restore(session: Session, content: CheckpointContent) -> None:
+    """Bring `session` to where `content` was saved."""
+    session.load(content.model, content.state)
+
+
+def read_back(session: Session, uuid: str) -> None:
+    """Restore `session` from the checkpoint just saved, and check that this changed nothing.
+
+    Raises:
+        CheckpointError: it did, or the checkpoint is damaged.
+    """
+    before = {name: value.clone() for name, value in session.model_state().items()}
+    restore(session, _fetch(session.context, uuid, weights_only=False))
+    after = session.model_state()
+    if wrong := [name for name in before if not torch.equal(before[name], after[name])]:
+        raise CheckpointError(f"The checkpoint {uuid} gives back other values than were saved for {', '.join(wrong)}.")
+
+
+def class_name(trial: Trial) -> str:
+    """`module:Class` of a trial, as an entrypoint names it."""
+    return f"{type(trial).__module__}:{type(trial).__qualname__}"
+
+
+def _fetch(context: TrialContext, uuid: str, *, weights_only: bool) -> CheckpointContent:
+    with context.storage.fetch(uuid) as folder:
+        return read_checkpoint(folder, weights_only=weights_only)[1]
+
+
+def _read(context: TrialContext, checkpoint: str | Path) -> CheckpointContent:
+    with ExitStack() as stack:
+        folder = Path(checkpoint)
+        if not folder.is_dir():
+            folder = stack.enter_context(context.storage.fetch(str(checkpoint)))
+        return read_checkpoint(folder)[1]

@@ -1,0 +1,122 @@
+"""From what `build_data` returned to feeds: kinds of data, batch sizes, and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+
+from mnist_trials.errors import DataError, TrialError
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.data import TensorData
+from mnist_trials.training.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
+from mnist_trials.training.loaders import is_plain
+from mnist_trials.training.seeds import derive_seed
+
+
+def make_feeds(built: object, context: TrialContext) -> tuple[Feed, Feed]:
+    """The training and the validation feed of what `build_data` returned.
+
+    Raises:
+        TrialError: it is no pair of data sets, or the batch size is not clear.
+        DataError: a data set is empty, or too small for one batch.
+    """
+    training, validation = pair_of(built)
+    return make_feed(training, context, training=True), make_feed(validation, context, training=False)
+
+
+def pair_of(built: object) -> tuple[object, object]:
+    """Training and validation data as `build_data` returned them.
+
+    Raises:
+        TrialError: it returned something else than two data sets.
+    """
+    if not isinstance(built, list | tuple) or len(built) != 2:
+        what = f"{len(built)} things" if isinstance(built, list | tuple) else type(built).__name__
+        raise TrialError(f"build_data must return two data sets, (training, validation); it returned {what}.")
+    return built[0], built[1]
+
+
+def make_feed(data: object, context: TrialContext, *, training: bool) -> Feed:
+    """The feed of one data set: a TensorData, a DataLoader, or a Dataset."""
+    name = "training" if training else "validation"
+    seed = derive_seed(context.seed, name)
+    if isinstance(data, TensorData):
+        size = context.per_slot_batch_size
+        _check_size(len(data), size, training and data.drop_last, name, context)
+        return TensorFeed(data, size, training=training, seed=seed, execution=context.execution)
+    if isinstance(data, DataLoader):
+        return _loader_feed(data, context, training, isinstance(data.sampler, RandomSampler), seed)
+    if isinstance(data, IterableDataset):
+        return _loader_feed(DataLoader(data, context.per_slot_batch_size), context, training, False, seed)
+    if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        if isinstance(data, list | tuple | dict | str):
+            raise _unknown(data, name)
+        _require_samples(len(data), name)
+        loader: DataLoader[Any] = DataLoader(
+            data,  # type: ignore[arg-type]
+            context.per_slot_batch_size,
+            pin_memory=context.device.type == "cuda",
+        )
+        return _loader_feed(loader, context, training, training, seed)
+    raise _unknown(data, name)
+
+
+def _unknown(data: object, name: str) -> TrialError:
+    return TrialError(
+        f"build_data returned {type(data).__name__} as {name} data. It must be a torch Dataset, a torch DataLoader, or "
+        "mt.TensorData(images, labels)."
+    )
+
+
+def _loader_feed(loader: DataLoader[Any], context: TrialContext, training: bool, shuffle: bool, seed: int) -> Feed:
+    name = "training" if training else "validation"
+    size = _loader_batch_size(loader, context, training)
+    if not is_plain(loader):
+        return ForeignFeed(loader, seed=seed, execution=context.execution)
+    assert size is not None
+    samples = len(loader.dataset)  # type: ignore[arg-type]
+    _check_size(samples, size, training and loader.drop_last, name, context)
+    if loader.drop_last and not training and samples % size:
+        context.notice(
+            f"The validation DataLoader has drop_last=True; all {samples} samples are validated on all the same."
+        )
+    return LoaderFeed(
+        loader,
+        size,
+        training=training,
+        shuffle=training and shuffle,
+        seed=seed,
+        execution=context.execution,
+    )
+
+
+def _loader_batch_size(loader: DataLoader[Any], context: TrialContext, training: bool) -> int | None:
+    own = loader.batch_size
+    wanted = context.hparam_batch_size
+    if own is None or wanted is None or not training:
+        return own
+    share = context.split(wanted)
+    if own not in (wanted, share):
+        raise TrialError(
+            f"The training DataLoader makes batches of {own} samples, but the hyperparameters say {wanted}. Make it "
+            "with batch_size=self.context.per_slot_batch_size, or leave the hyperparameter out."
+        )
+    return share
+
+
+def _check_size(samples: int, batch_size: int, drop_last: bool, name: str, context: TrialContext) -> None:
+    _require_samples(samples, name)
+    if samples >= batch_size or name != "training":
+        return
+    if drop_last:
+        raise DataError(
+            f"The training data has {samples} samples, a batch {batch_size}, and drop_last leaves out short batches: "
+            "there is nothing to train on. Use a smaller batch, or drop_last=False."
+        )
+    context.notice(f"A batch has {batch_size} samples but the training data only {samples}: every batch is short.")
+
+
+def _require_samples(samples: int, name: str) -> None:
+    if samples == 0:
+        raise DataError(f"The {name} data is empty.")

@@ -1,0 +1,196 @@
+"""Feeds: the batches of a data set on the device, pass after pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any, final
+
+import torch
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from mnist_trials.plugin import Execution
+from mnist_trials.training.data import TensorData
+from mnist_trials.training.loaders import BatchKeys, keyed_loader, order
+from mnist_trials.training.random_state import seeded
+from mnist_trials.training.seeds import derive_seed
+
+
+class Feed(ABC):
+    """Gives the batches of any pass over a data set, from any batch on."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int | None:
+        """Batches in a pass; None where that shows only when it ends."""
+
+    @property
+    @abstractmethod
+    def largest_batch(self) -> int | None:
+        """The number of samples that no batch exceeds, if that is known."""
+
+    @abstractmethod
+    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+        """The batches of pass `pass_index` after the first `skip`, each with its number of samples."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Between two passes: what, besides its number, the next one depends on."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to `state`."""
+
+
+@final
+class TensorFeed(Feed):
+    """Gathers batches of a TensorData on the device."""
+
+    def __init__(self, data: TensorData, batch_size: int, *, training: bool, seed: int, execution: Execution) -> None:
+        """Training data is shuffled, and may lose its short last batch; other data is neither."""
+        self._images = data.images.to(execution.device)
+        self._labels = data.labels.to(execution.device)
+        self._transform = data.transform
+        self._batch_size = batch_size
+        self._used = len(data) // batch_size * batch_size if training and data.drop_last else len(data)
+        self._shuffle = training
+        self._seed = seed
+        self._execution = execution
+
+    @property
+    @override
+    def length(self) -> int:
+        return -(-self._used // self._batch_size)
+
+    @property
+    @override
+    def largest_batch(self) -> int:
+        return self._batch_size
+
+    @override
+    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+        images, labels, transform, size = self._images, self._labels, self._transform, self._batch_size
+        to_device = self._execution.to_device
+        rows = order(len(images), self._shuffle, self._seed, pass_index)[: self._used].to(images.device)
+        for start in range(skip * size, len(rows), size):
+            chosen = rows[start : start + size]
+            # index_select copies in every case, so that a batch changed in place leaves the data as it is
+            x = images.index_select(0, chosen)
+            yield to_device((x if transform is None else transform(x), labels.index_select(0, chosen))), len(chosen)
+
+
+@final
+class LoaderFeed(Feed):
+    """Batches of a plain DataLoader, in an order and with random numbers of our own."""
+
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        batch_size: int,
+        *,
+        training: bool,
+        shuffle: bool,
+        seed: int,
+        execution: Execution,
+    ) -> None:
+        samples = len(loader.dataset)  # type: ignore[arg-type]
+        self._keys = BatchKeys(samples, batch_size, training and loader.drop_last, shuffle, seed)
+        self._generator = torch.Generator()
+        self._loader = keyed_loader(loader, self._keys, self._generator)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._execution = execution
+
+    @property
+    @override
+    def length(self) -> int:
+        return self._keys.batches
+
+    @property
+    @override
+    def largest_batch(self) -> int:
+        return self._batch_size
+
+    @override
+    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+        self._keys.pass_index, self._keys.skip = pass_index, skip
+        self._generator.manual_seed(derive_seed(self._seed, "workers", pass_index))
+        to_device = self._execution.to_device
+        for batch in self._loader:
+            yield to_device(batch), size_of(batch)
+
+
+@final
+class ForeignFeed(Feed):
+    """Batches of a DataLoader with a sampler or data set that only its owner understands, just as they come.
+
+    What is random in this process while a batch is made is a function of (seed, pass, batch); generators of the
+    samplers' own go on from pass to pass and are part of the state.
+    """
+
+    def __init__(self, loader: DataLoader[Any], *, seed: int, execution: Execution) -> None:
+        self._loader = loader
+        self._seed = seed
+        self._execution = execution
+        parts = (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
+        owned = [getattr(part, "generator", None) for part in parts]
+        self._generators = [generator for generator in owned if isinstance(generator, torch.Generator)]
+
+    @property
+    @override
+    def length(self) -> None:
+        return None  # what such a loader says of its length need not be true
+
+    @property
+    @override
+    def largest_batch(self) -> int | None:
+        return self._loader.batch_size
+
+    @override
+    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+        for part in (self._loader.sampler, self._loader.batch_sampler, self._loader.dataset):
+            if callable(set_epoch := getattr(part, "set_epoch", None)):
+                set_epoch(pass_index)
+        with seeded(derive_seed(self._seed, "pass", pass_index)):
+            batches = iter(self._loader)
+        to_device = self._execution.to_device
+        for number in count():
+            with seeded(derive_seed(self._seed, "batch", pass_index, number)):
+                batch = next(batches, _END)
+            if batch is _END:
+                return
+            if number >= skip:
+                yield to_device(batch), size_of(batch)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"generators": [generator.get_state() for generator in self._generators]}
+
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for generator, saved in zip(self._generators, state["generators"], strict=False):
+            generator.set_state(saved)
+
+
+_END = object()
+
+
+def size_of(batch: Any) -> int:
+    """The number of samples in `batch`: the length of its first tensor or array, else its own, else 1."""
+    first = _first_array(batch)
+    if first is not None:
+        return int(first.shape[0])
+    return len(batch) if hasattr(batch, "__len__") else 1
+
+
+def _first_array(batch: Any) -> Any:
+    if getattr(batch, "shape", None):
+        return batch
+    if isinstance(batch, Mapping):
+        parts: Any = batch.values()
+    elif isinstance(batch, list | tuple):
+        parts = batch
+    else:
+        return None
+    return next((found for part in parts if (found := _first_array(part)) is not None), None)

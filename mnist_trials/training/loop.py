@@ -1,0 +1,279 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, final
+
+import torch
+
+from mnist_trials.clock import Clock
+from mnist_trials.errors import TrialError
+from mnist_trials.events import StopRequest
+from mnist_trials.training import checkpoints
+from mnist_trials.training.evaluation import run_validation
+from mnist_trials.training.guard import LossGuard
+from mnist_trials.training.losses import as_metrics, checked_loss
+from mnist_trials.training.periods import Due, batches_before
+from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
+from mnist_trials.training.session import Session
+
+_SEGMENT: Final = 256
+"""Batches after which single loss values are folded into one tensor, whatever the periods."""
+
+_PROGRESS_SECONDS: Final = 0.25
+
+
+@final
+class TrainingLoop:
+    """Runs a session from its position to its end, or to a request to stop.
+
+    It goes in segments, each as long as nothing but training can be due in it: so little is asked per batch.
+    """
+
+    def __init__(self, session: Session, clock: Clock, saved: str | None) -> None:
+        """`saved` is the trial's own checkpoint of the session's position, if there is one."""
+        settings = session.settings
+        self.session = session
+        self.checkpoint = saved
+        self.stopped: StopRequest | None = None
+        self._saved_at = session.position.batches if saved is not None else None
+        self._clock = clock
+        self._reporter = Reporter(session.context)
+        self._guard = LossGuard(session)
+        self._reporting = Due(settings.reporting_period, session.position)
+        self._validation = Due(settings.validation_period, session.position)
+        self._checkpointing = Due(settings.checkpoint_period, session.position)
+        self._total_batches = total_batches(settings, session.stream)
+        self._next_progress = clock.monotonic() + _PROGRESS_SECONDS
+        self._training_seconds = 0.0  # in the open reporting period
+        self._data_seconds = 0.0  # waited for data, if profiled
+        self._judged_by_nothing = False  # said once
+
+    def run(self) -> None:
+        """Train; `stopped` tells whether a request ended it. `Trainer.fit` says what happens in which order."""
+        session = self.session
+        session.model.train()
+        session.callbacks.call("on_training_start")
+        if session.settings.initial_validation and session.position.batches == 0:
+            self._validate()
+        while not self._finished() and self.stopped is None:
+            if session.position.batch_in_epoch == 0:
+                session.callbacks.call("on_epoch_start", session.position.epochs)
+            self._train_segment()
+        if self._finished():
+            self.stopped = None
+            self._complete()
+        else:
+            self._save()
+        session.callbacks.call("on_training_end")
+
+    def _finished(self) -> bool:
+        return self._full_length() or self.session.callbacks.stop_reason is not None
+
+    def _full_length(self) -> bool:
+        return self.session.position.reached(self.session.settings.max_length)
+
+    def _train_segment(self) -> None:
+        session = self.session
+        position = session.position
+        started = self._clock.monotonic()
+        trained = self._train(self._segment_length())
+        self._training_seconds += self._clock.monotonic() - started
+        session.training_metrics.fold()
+        epoch_ended = session.stream.advance(trained, position)
+        if epoch_ended:
+            self._guard.check()
+            position.epochs += 1
+            position.batch_in_epoch = 0
+        if epoch_ended or self._full_length():
+            session.stepper.finish_group()
+        session.schedules.step("batch")
+        if epoch_ended:
+            position.steps_before_epoch = session.stepper.steps
+            session.schedules.step("epoch")
+        self._do_what_is_due(epoch_ended)
+
+    def _do_what_is_due(self, epoch_ended: bool) -> None:
+        session = self.session
+        if self._reporting.arrive(session.position):
+            self._report()
+        if epoch_ended:
+            session.callbacks.call("on_epoch_end", session.position.epochs - 1)
+        if self._validation.arrive(session.position):
+            self._validate()
+        if self._checkpointing.arrive(session.position) and not self._finished():
+            self._save()
+
+    def _segment_length(self) -> int:
+        session = self.session
+        position, largest = session.position, session.stream.largest_batch
+        length = session.settings.max_length
+        bounds = [
+            _SEGMENT,
+            session.stream.ready(position),
+            batches_before(position, type(length), length.value, largest),
+            *(
+                due.batches_before(position, largest)
+                for due in (self._reporting, self._validation, self._checkpointing)
+            ),
+        ]
+        return min(bound for bound in bounds if bound is not None)
+
+    def _train(self, count: int) -> int:
+        """Train on `count` batches, or fewer if a request comes; returns how many it were.
+
+        Schedules per batch are left to be stepped for the last one: it may yet complete a group.
+        """
+        session, position, scheduled = self.session, self.session.position, self.session.schedules.has("batch")
+        stepper, context = session.stepper, session.context
+        train_batch, learn, gather = session.trial.train_batch, stepper.learn, session.training_metrics.add
+        autocast, stop_requested = context.execution.autocast(), context.channel.stop_requested
+        skips, now, epoch = session.settings.on_nan == "skip", self._clock.monotonic, position.epochs
+        batches = session.stream.batches()
+        if session.settings.profiling:
+            batches = self._timed(batches)
+        for done in range(1, count + 1):
+            if scheduled and done > 1:
+                session.schedules.step("batch")
+            batch, size = next(batches)
+            if autocast is None:
+                result = train_batch(batch, epoch, position.batches)
+            else:
+                with autocast:
+                    result = train_batch(batch, epoch, position.batches)
+            metrics = result if type(result) is dict else as_metrics(result, stepper.manual)
+            if stepper.manual:
+                gather(metrics, size)
+            else:
+                loss = metrics.get("loss")
+                weight: float = size
+                if not isinstance(loss, torch.Tensor) or not loss.requires_grad or loss.numel() != 1:
+                    loss, weight = checked_loss(metrics, size)
+                if skips and not math.isfinite(loss.item()):
+                    self._leave_out()
+                else:
+                    learn(loss, weight)
+                    gather(metrics, size)
+            position.batches += 1
+            position.batch_in_epoch += 1
+            position.records += size
+            self.stopped = stop_requested()
+            if self.stopped is not None:
+                return done
+            if now() >= self._next_progress:
+                self.report_progress()
+        return count
+
+    def _timed(self, batches: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+        while True:
+            started = self._clock.monotonic()
+            batch = next(batches)
+            self._data_seconds += self._clock.monotonic() - started
+            yield batch
+
+    def _leave_out(self) -> None:
+        self._guard.leave_out()
+        self.session.stepper.leave_out()
+
+    def _epochs(self) -> float:
+        return epochs_of(self.session.position, self.session.stream)
+
+    def report_progress(self) -> None:
+        """Say how far training is."""
+        self._reporter.progress(self.session.position, self._epochs(), self._total_batches)
+        self._next_progress = self._clock.monotonic() + _PROGRESS_SECONDS
+
+    def _report(self) -> None:
+        session = self.session
+        self._guard.check()
+        metrics = session.training_metrics.finish()
+        self._guard.reset()
+        if session.settings.profiling:
+            batches = session.position.batches - session.position.reported
+            metrics["profiling_batches_per_second"] = batches / max(self._training_seconds, 1e-9)
+            metrics["profiling_data_seconds"] = self._data_seconds
+        session.position.reported = session.position.batches
+        self._reporter.trained(session.position, self._epochs(), metrics, self._training_seconds)
+        self._training_seconds = self._data_seconds = 0.0
+
+    def _validate(self) -> None:
+        session = self.session
+        settings, callbacks = session.settings, session.callbacks
+        self._guard.check()
+        callbacks.call("on_validation_start")
+        started = self._clock.monotonic()
+        metrics = run_validation(
+            session.trial,
+            session.model,
+            session.validation,
+            session.context.execution,
+            limit=1 if settings.test_mode else None,
+        )
+        value = self._judge(metrics)
+        session.validated_at, session.validation_metrics = session.position.batches, metrics
+        self._saved_at = None  # a checkpoint of this point does not know this validation
+        self._reporter.validated(session.position, self._epochs(), metrics, self._clock.monotonic() - started)
+        best = value is None or session.is_best(value)
+        if value is not None:
+            session.schedules.validated(value)
+            session.best_metric = value if best else session.best_metric
+        callbacks.call("on_validation_end", metrics)
+        if settings.checkpoint_policy == "all" or (settings.checkpoint_policy == "best" and best):
+            self._save()
+
+    def _judge(self, metrics: Mapping[str, float]) -> float | None:
+        """The one metric that says how good this validation is; None where there is no such metric."""
+        session = self.session
+        name = session.settings.metric
+        if name is not None and name in metrics:
+            return metrics[name]
+        given = ", ".join(sorted(metrics))
+        if name is not None and session.settings.metric_required:
+            raise TrialError(
+                f"The searcher judges trials by '{name}' (searcher.metric), but evaluate_batch gave: {given}."
+            )
+        if "validation_loss" in metrics and session.settings.smaller_is_better:
+            return metrics["validation_loss"]
+        if session.schedules.waits_for_metric:
+            raise TrialError(
+                "ReduceLROnPlateau needs the metric that the trial is judged by: name it as searcher.metric in the "
+                f"config, or call it 'validation_loss'. evaluate_batch gave: {given}."
+            )
+        if session.settings.checkpoint_policy == "best" and not self._judged_by_nothing:
+            self._judged_by_nothing = True
+            session.context.notice(
+                f"No validation metric is the one to judge by (there is no 'validation_loss' among {given}), so a "
+                "checkpoint is saved after every validation, not only after the best."
+            )
+        return None
+
+    def _save(self) -> None:
+        session = self.session
+        if self._saved_at == session.position.batches:
+            return
+        self._guard.check()
+        self._guard.check_parameters()
+        info = checkpoints.save(session)
+        self.checkpoint, self._saved_at = info.uuid, session.position.batches
+        self._reporter.saved(info)
+        session.callbacks.call("on_checkpoint_saved", info.uuid)
+
+    def _complete(self) -> None:
+        session = self.session
+        steps = session.stepper.steps
+        session.stepper.finish_group()  # a callback may end training inside a group
+        if session.stepper.steps != steps:
+            session.validated_at = None
+        if session.callbacks.stop_reason is not None and not self._full_length():
+            session.context.notice(
+                f"Training ends after {session.position.batches} batches: {session.callbacks.stop_reason}."
+            )
+        if session.position.reported < session.position.batches:
+            self._report()
+        if session.validated_at != session.position.batches:
+            self._validate()
+        self._save()
+        if session.settings.test_mode and self.checkpoint is not None:
+            checkpoints.read_back(session, self.checkpoint)

@@ -1,0 +1,166 @@
+"""Everything that a training consists of, built from the trial; what of it a checkpoint keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+
+from mnist_trials.errors import TrialError
+from mnist_trials.training.callbacks import Callbacks
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.datasets import make_feeds
+from mnist_trials.training.metrics import Accumulator, load_metric_state, metric_state, trial_metrics
+from mnist_trials.training.periods import Position
+from mnist_trials.training.schedule import Schedules
+from mnist_trials.training.settings import FitSettings
+from mnist_trials.training.stepper import Stepper
+from mnist_trials.training.stream import Stream
+from mnist_trials.training.trial import Trial
+
+
+@final
+class Session:
+    """One training in this process."""
+
+    def __init__(self, trial: Trial, context: TrialContext, settings: FitSettings) -> None:
+        """Build data, model, optimizer, schedules and callbacks, in this order.
+
+        Raises:
+            TrialError: the trial built something that is none of those allowed.
+            DataError: there is no data.
+        """
+        self.trial = trial
+        self.context = context
+        self.settings = settings
+        self.position = Position()
+        training, self.validation = make_feeds(trial.build_data(), context)
+        self.stream = Stream(training, settings.records_per_epoch, context.size)
+        self.model = prepare_model(trial, context)
+        trial._optimizer = built = trial.build_optimizer(self.model)
+        self.optimizers = _named_optimizers(built)
+        self.schedules = Schedules(trial.build_lr_scheduler(trial.optimizer))
+        self.callbacks = Callbacks(trial.build_callbacks())
+        self.stepper = Stepper(context.execution, self.optimizers, self.schedules, context.hparams, context.notice)
+        context.attach(self.stepper)
+        self.training_metrics = Accumulator("train_batch")
+        self.best_metric: float | None = None
+        self.validated_at: int | None = None  # batches trained at the last validation
+        self.validation_metrics: dict[str, float] = {}  # what it gave
+        for metric in trial_metrics(trial).values():
+            metric.to(context.device)
+
+    def is_best(self, metric: float) -> bool:
+        """Whether `metric` is better than that of every validation so far."""
+        if not math.isfinite(metric):
+            return False
+        best = self.best_metric
+        return best is None or (metric < best if self.settings.smaller_is_better else metric > best)
+
+    def model_state(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by name."""
+        return {name: value for name, value in self.model.state_dict().items() if isinstance(value, torch.Tensor)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All the rest that makes a resumed training the same as an undisturbed one."""
+        extra = {k: v for k, v in self.model.state_dict().items() if not isinstance(v, torch.Tensor)}
+        return {
+            "position": self.position.state_dict(),
+            "model_extra": extra,
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "schedules": self.schedules.state_dict(),
+            "stepper": self.stepper.state_dict(),
+            "data": self.stream.state_dict(),
+            "training_metrics": self.training_metrics.state_dict(),
+            "metric_objects": {name: metric_state(metric) for name, metric in trial_metrics(self.trial).items()},
+            "callbacks": self.callbacks.state_dict(),
+            "trial": self.trial.state_dict(),
+            "best_metric": self.best_metric,
+            "validated_at": self.validated_at,
+            "validation_metrics": self.validation_metrics,
+            "execution": self.context.execution.state_dict(),
+        }
+
+    def load(self, model: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Go back to what `model_state` and `state_dict` returned.
+
+        Raises:
+            TrialError: they are of another model, optimizer, or data.
+        """
+        load_weights(self.model, {**model, **state["model_extra"]})
+        self._load_optimizers(state["optimizers"])
+        self.schedules.load_state_dict(state["schedules"])
+        self.stepper.load_state_dict(state["stepper"])
+        self.position = Position(**state["position"])
+        self.training_metrics.load_state_dict(state["training_metrics"])
+        for name, metric in trial_metrics(self.trial).items():
+            if name in state["metric_objects"]:
+                load_metric_state(metric, state["metric_objects"][name])
+        self.callbacks.load_state_dict(state["callbacks"])
+        self.trial.load_state_dict(state["trial"])
+        self.best_metric = state["best_metric"]
+        self.validated_at, self.validation_metrics = state["validated_at"], state["validation_metrics"]
+        skipped = self.stream.load_state_dict(state["data"])
+        if skipped:
+            self.context.notice(
+                f"The training DataLoader has a sampler or data set of its own, so it is read again up to batch "
+                f"{skipped} of its pass to go on after it."
+            )
+        self.context.execution.load_state_dict(state["execution"])  # last: the user's code above may draw numbers
+
+    def _load_optimizers(self, states: Mapping[str, Any]) -> None:
+        if list(states) != list(self.optimizers):
+            raise TrialError(
+                f"The checkpoint has the optimizers {list(states)}, the trial now builds {list(self.optimizers)}."
+            )
+        for name, optimizer in self.optimizers.items():
+            try:
+                optimizer.load_state_dict(states[name])
+            except ValueError as error:
+                raise TrialError(f"The checkpoint is of another optimizer: {error}.") from error
+
+
+def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
+    """Build the trial's model and bring it to the device; `trial.model` is it from then on.
+
+    Raises:
+        TrialError: `build_model` returned no module.
+    """
+    built = trial.build_model()
+    prepare = context.execution.prepare
+    if isinstance(built, torch.nn.Module):
+        trial._model = prepare(built)
+    elif isinstance(built, Mapping) and built and all(isinstance(m, torch.nn.Module) for m in built.values()):
+        trial._model = torch.nn.ModuleDict({name: prepare(module) for name, module in built.items()})
+    else:
+        raise TrialError(
+            f"build_model must return a torch.nn.Module, or a dict of named ones; it returned {type(built).__name__}."
+        )
+    model: torch.nn.Module = trial.model
+    return model
+
+
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Load parameters and buffers, all of them.
+
+    Raises:
+        TrialError: names or shapes differ; the text says which.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrialError(
+            f"The checkpoint's weights do not fit the model that build_model() makes now: {error}"
+        ) from error
+
+
+def _named_optimizers(built: object) -> dict[str, torch.optim.Optimizer]:
+    named = built if isinstance(built, Mapping) else {"optimizer": built}
+    if not named or not all(isinstance(optimizer, torch.optim.Optimizer) for optimizer in named.values()):
+        raise TrialError(
+            "build_optimizer must return a torch optimizer, or a dict of named ones; it returned "
+            f"{type(built).__name__}."
+        )
+    return dict(named)

@@ -1,0 +1,198 @@
+"""Backward passes and optimizer steps: aggregation of gradients, clipping, schedules per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, final
+
+import torch
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from mnist_trials.errors import TrialError
+from mnist_trials.plugin import Execution
+from mnist_trials.training.schedule import Schedules
+
+_HPARAMS = ("aggregation_frequency", "max_gradient_norm", "max_gradient_value")
+
+
+@final
+class Stepper:
+    """Turns losses into updates of the parameters.
+
+    Gradients of `aggregation_frequency` batches form a group, which makes one update with the mean over all samples of
+    the group. So a group cut short by the end of an epoch counts its samples as fully as any other.
+
+    Hyperparameters:
+        aggregation_frequency: batches per group, at least 1 (default 1).
+        max_gradient_value: every element of the gradients is clipped to [-v, v].
+        max_gradient_norm: then all gradients are scaled down to this norm, taken over all of them as one vector.
+
+    Raises:
+        TrialError: one of them is out of range.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        schedules: Schedules,
+        hparams: Mapping[str, Any],
+        notice: Callable[[str], None],
+    ) -> None:
+        self.manual = False  # the trial does it all itself
+        self.steps = 0
+        self.frequency = _frequency(hparams)
+        self._max_norm = _positive(hparams, "max_gradient_norm")
+        self._max_value = _positive(hparams, "max_gradient_value")
+        self._clips = self._max_norm is not None or self._max_value is not None
+        self._execution = execution
+        self._optimizers = dict(optimizers)
+        self._single = next(iter(self._optimizers.values())) if len(self._optimizers) == 1 else None
+        self._parameters = self._all_parameters()
+        self._groups = self._count_groups()
+        self._schedules = schedules
+        self._set = [name for name in _HPARAMS if hparams.get(name) is not None]
+        self._notice = notice
+        self._batches = 0  # of the open group
+        self._samples = 0.0
+        self._full = 0.0  # samples that the open group is to hold
+
+    def learn(self, loss: torch.Tensor, samples: float) -> None:
+        """Take in the loss of one batch, a mean over `samples` samples; update if this completes a group."""
+        if self.frequency == 1:
+            self._execution.backward(loss)
+            self._update()
+            return
+        if self._full == 0:
+            self._full = samples * self.frequency
+        if samples > 0:
+            self._execution.backward(loss * (samples / self._full))
+            self._samples += samples
+        self._close_batch()
+
+    def leave_out(self) -> None:
+        """Count a batch whose loss is not to be learnt from."""
+        if self.frequency > 1:
+            self._close_batch()
+
+    def _close_batch(self) -> None:
+        self._batches += 1
+        if self._batches == self.frequency:
+            self.finish_group()
+
+    def finish_group(self) -> None:
+        """Update with what the open group holds, if it holds anything."""
+        if self._samples > 0:
+            if self._samples != self._full:
+                scale = self._full / self._samples
+                torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
+            self._update()
+        self._batches, self._samples, self._full = 0, 0.0, 0.0
+
+    def _update(self) -> None:
+        optimizer = self._single
+        if optimizer is None:
+            raise TrialError(
+                f"build_optimizer returned {len(self._optimizers)} optimizers ({', '.join(self._optimizers)}). The "
+                "runtime steps a single one; in train_batch, call self.context.backward(loss) and "
+                "self.context.step_optimizer(optimizer) for each."
+            )
+        execution = self._execution
+        if self._clips:
+            execution.unscale(optimizer)
+            if self._max_value is not None:
+                clip_grad_value_(self._parameters, self._max_value)
+            if self._max_norm is not None:
+                clip_grad_norm_(self._parameters, self._max_norm)
+        execution.step(optimizer)
+        if self._groups != len(optimizer.param_groups):
+            self._parameters = self._all_parameters()
+            self._groups = self._count_groups()
+        for parameter in self._parameters:  # what zero_grad() does, without its bookkeeping
+            parameter.grad = None
+        self.steps += 1
+        self._schedules.step("optimizer_step")
+
+    def _all_parameters(self) -> list[torch.nn.Parameter]:
+        return [p for optimizer in self._optimizers.values() for p in parameters_of(optimizer)]
+
+    def _count_groups(self) -> int:
+        return sum(len(optimizer.param_groups) for optimizer in self._optimizers.values())
+
+    def take_over(self) -> None:
+        """From now on the trial calls `backward` and `step`."""
+        if self.manual:
+            return
+        self.manual = True
+        if self._set:
+            self._notice(
+                f"This trial steps its optimizers itself, so the runtime does nothing with {', '.join(self._set)}."
+            )
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """For a trial in manual mode. Autocast is for forward passes, and train_batch runs in it: leave it for this."""
+        kind = self._execution.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
+            self._execution.backward(loss)
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        clip_grads: Callable[[Iterator[torch.nn.Parameter]], object] | None,
+        auto_zero_grads: bool,
+    ) -> None:
+        """For a trial in manual mode; see TrialContext.step_optimizer."""
+        if clip_grads is not None:
+            self._execution.unscale(optimizer)
+            clip_grads(parameters_of(optimizer))
+        self._execution.step(optimizer)
+        if auto_zero_grads:
+            optimizer.zero_grad()
+        self.steps += 1
+        self._schedules.step("optimizer_step", optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The open group, gradients included (with the scale of the precision, if it scales)."""
+        return {
+            "manual": self.manual,
+            "steps": self.steps,
+            "batches": self._batches,
+            "samples": self._samples,
+            "full": self._full,
+            "gradients": {str(i): p.grad for i, p in enumerate(self._parameters) if p.grad is not None},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to `state`."""
+        self.manual = state["manual"]
+        self.steps = state["steps"]
+        self._batches, self._samples, self._full = state["batches"], state["samples"], state["full"]
+        for index, parameter in enumerate(self._parameters):
+            gradient = state["gradients"].get(str(index))
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> Iterator[torch.nn.Parameter]:
+    """The parameters that `optimizer` updates."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+def _frequency(hparams: Mapping[str, Any]) -> int:
+    value = hparams.get("aggregation_frequency", 1)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TrialError(
+            f"The hyperparameter 'aggregation_frequency' must be a whole number of at least 1, not {value!r}."
+        )
+    return value
+
+
+def _positive(hparams: Mapping[str, Any], name: str) -> float | None:
+    value = hparams.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise TrialError(f"The hyperparameter '{name}' must be a number above 0, not {value!r}.")
+    return float(value)

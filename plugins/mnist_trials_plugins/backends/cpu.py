@@ -1,0 +1,67 @@
+"""The backend `cpu`: the cores of this machine, split evenly into slots.
+
+backend: cpu
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import final
+
+from typing_extensions import override
+
+from mnist_trials.errors import PluginError
+from mnist_trials.plugin import (
+    Backend,
+    Execution,
+    ExecutionSettings,
+    Options,
+    PluginRecord,
+    hookimpl,
+    refuse_unknown,
+)
+from mnist_trials.records import Slot
+from mnist_trials_plugins.backends._shared import cores, thread_variables
+
+
+@final
+class CpuBackend(Backend):
+    """Slots are equal shares of the cores; a core that is left over goes to one of the first."""
+
+    def __init__(self, options: Options) -> None:
+        refuse_unknown("the backend 'cpu'", options, ())
+
+    @override
+    def slots(self, count: int | None) -> tuple[Slot, ...]:
+        there = cores()
+        wanted = there if count is None else count
+        if not 1 <= wanted <= there:
+            raise PluginError(
+                f"This machine offers {there} CPU core{'s' * (there != 1)}, and a slot takes at least one: there can "
+                f"be 1 to {there} slots, not {wanted}."
+            )
+        share, rest = divmod(there, wanted)
+        return tuple(_slot(index, share + (index < rest)) for index in range(wanted))
+
+    @override
+    def environment(self, slot: Slot) -> Mapping[str, str]:
+        return thread_variables(slot.threads)
+
+    @override
+    def open(self, settings: ExecutionSettings) -> Execution:
+        import torch
+
+        from mnist_trials_plugins.backends._execution import TorchExecution
+
+        return TorchExecution(torch.device("cpu"), settings)
+
+
+def _slot(index: int, threads: int) -> Slot:
+    description = f"CPU, {threads} core{'s' * (threads != 1)}"
+    return Slot(id=f"cpu:{index}", backend="cpu", index=index, description=description, threads=threads)
+
+
+@hookimpl
+def mnist_trials_backends() -> Iterable[PluginRecord[Backend]]:
+    """The plugin's record."""
+    return [PluginRecord("cpu", "The CPU cores of this machine", CpuBackend)]

@@ -1,0 +1,49 @@
+"""docs/trial.md: its code runs, and it names everything there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mnist_trials as mt
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.optimizers import OPTIMIZERS, OPTIONS
+from mnist_trials.training.stepper import _HPARAMS
+
+DOCS = (Path(__file__).parents[2] / "docs" / "trial.md").read_text(encoding="utf-8")
+
+
+def test_the_code_in_the_docs_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_TRIALS_HOME", str(tmp_path))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for program in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL):
+        exec(program, names)
+    trials = [value for value in names.values() if isinstance(value, type) and issubclass(value, names["Digits"])]
+    assert len(trials) == 6
+    for trial in trials:
+        with mt.init(hparams=names["hparams"]) as context:
+            assert mt.Trainer(trial(context), context).fit(max_length=mt.Epoch(1)).batches == 8
+
+
+def public(cls: type) -> set[str]:
+    return {name for name, value in vars(cls).items() if not name.startswith("_") and callable(value)}
+
+
+def test_everything_public_is_named() -> None:
+    names = public(mt.Trial) | public(mt.Callback) | (public(TrialContext) - {"split", "attach"})
+    names |= {*OPTIMIZERS, *OPTIONS, *_HPARAMS}
+    names |= set(inspect.signature(mt.Trainer.fit).parameters) - {"self"}
+    missing = {name for name in names if not re.search(rf"\b{name}\b", DOCS)}
+    assert not missing
+
+
+def test_every_attribute_of_the_context_is_in_its_table() -> None:
+    doc = inspect.getdoc(TrialContext) or ""
+    said = {n for line in re.findall(r"^    ([\w, ]+):", doc, re.MULTILINE) for n in line.split(", ")}
+    assert said >= {"hparams", "seed", "rank", "size", "device"}
+    for name in said - {"spec", "channel", "execution", "storage", "trainer"}:  # the runtime's own
+        assert f"`{name}`" in DOCS, name
