@@ -86,18 +86,19 @@ def test_no_more_trials_run_at_once_than_the_config_allows(lab: Any) -> None:
     assert all(earlier.ended <= later.started for earlier, later in itertools.pairwise(runs))
 
 
-@pytest.mark.parametrize(("launcher", "batches"), [("inline", 2), ("local", 3)])
+@pytest.mark.parametrize(("launcher", "possible"), [("inline", {2}), ("local", {2, 3})])
 def test_a_running_trial_that_is_stopped_saves_its_state_and_counts_as_completed(
-    lab: Any, launcher: str, batches: int
+    lab: Any, launcher: str, possible: set[int]
 ) -> None:
-    # In a process of its own it holds at batch 2, just after its first validation, until the request has come.
+    # In a process of its own the request may come right after the first validation, at batch 2, or while it holds there.
     hold = {"do": "hold", "at": 2}
     summary = search(lab, trials=1, launcher=launcher, stop={"1": [1]}, hparams=hold)
     (trial,) = summary["trials"]
-    assert (trial["state"], trial["stopped_early"], trial["batches"]) == ("COMPLETED", True, batches)
+    assert (trial["state"], trial["stopped_early"]) == ("COMPLETED", True)
+    assert trial["batches"] in possible
     with lab.reader() as reader:
         assert reader.runs(1, 1)[0].outcome is Outcome.STOPPED
-        assert reader.checkpoints(1)[-1].batches == batches
+        assert reader.checkpoints(1)[-1].batches == trial["batches"]
     assert [name for name, _, _ in decisions(lab)] == ["initial_trials", "validation_completed", "trial_exited"]
 
 
