@@ -45,7 +45,7 @@ format: $(READY) ## put the code into shape
 	$(BIN)/ruff format .
 
 docs: $(READY) ## write the generated parts of docs/ anew
-	$(BIN)/python -m mnist_trials.config.json_schema > docs/experiment_config.schema.json
+	$(BIN)/python -m mnist_trials.config.documents docs
 	$(BIN)/python -m mnist_trials.cli.reference > docs/cli.md
 
 bench: bench-train ## all benchmarks

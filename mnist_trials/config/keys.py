@@ -39,9 +39,24 @@ _RESOURCES: Final = Section(
 )
 
 RETENTION: Final = (
-    Key("save_experiment_best", Whole(0), "How many of the best checkpoints of the whole experiment are kept.", 0),
-    Key("save_trial_best", Whole(0), "How many of the best checkpoints of each trial are kept.", 1),
-    Key("save_trial_latest", Whole(0), "How many of the latest checkpoints of each trial are kept.", 1),
+    Key(
+        "save_experiment_best",
+        Whole(0),
+        "How many of the best checkpoints of the whole experiment are kept (planned; this version keeps all).",
+        0,
+    ),
+    Key(
+        "save_trial_best",
+        Whole(0),
+        "How many of the best checkpoints of each trial are kept (planned; this version keeps all).",
+        1,
+    ),
+    Key(
+        "save_trial_latest",
+        Whole(0),
+        "How many of the latest checkpoints of each trial are kept (planned; this version keeps all).",
+        1,
+    ),
     Key("max_checkpoint_bytes", Whole(1), "How many bytes the experiment's checkpoints take, at most."),
 )
 """The keys of `checkpoint_storage` that say what is kept, whatever the storage."""

@@ -80,13 +80,23 @@ def _store(store: Store, home: Path, staging: Path, submission: Submission) -> i
     config = submission.loaded.config
     with store.transaction() as transaction:
         experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options)
-        for warning in submission.loaded.warnings:
+        for warning in (*submission.loaded.warnings, *_kept(config)):
             transaction.add_notice(experiment_id, None, warning)
         folder = ExperimentFiles(home, experiment_id).directory
         if folder.exists():  # of a submission that was cut off between this and the commit
             shutil.rmtree(folder)
         staging.rename(folder)
     return experiment_id
+
+
+def _kept(config: ExperimentConfig) -> Iterator[str]:
+    """What to say where somebody counts on old checkpoints being deleted."""
+    storage = config.checkpoint_storage
+    if (storage.save_experiment_best, storage.save_trial_best, storage.save_trial_latest) != (0, 1, 1):
+        yield (
+            "checkpoint_storage.save_experiment_best, save_trial_best and save_trial_latest have no effect in this "
+            "version yet: every checkpoint is kept."
+        )
 
 
 def _context(loaded: Loaded, context: str | Path | None) -> Path:
@@ -119,7 +129,11 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
     """What the schema has and this version cannot do yet."""
     config = loaded.config
     slots = config.resources.slots_per_trial
-    if slots != "auto" and slots > 1:
+    if slots == "auto":
+        yield loaded.problem(
+            "resources.slots_per_trial", "'auto' is not supported by this version yet, which trains on one slot; use 1."
+        )
+    elif slots > 1:
         yield loaded.problem(
             "resources.slots_per_trial", f"{slots} slots per trial: this version trains a trial on one slot only."
         )
@@ -129,6 +143,7 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
         ("compile", config.compile == "program"),
         ("resume", config.resume is not None),
         ("watch", config.watch is not None),
+        ("log_policies", bool(config.log_policies)),
         ("searcher.source_trial_id", config.searcher.source_trial_id is not None),
         ("searcher.source_checkpoint_uuid", config.searcher.source_checkpoint_uuid is not None),
         ("checkpoint_storage.max_checkpoint_bytes", config.checkpoint_storage.max_checkpoint_bytes is not None),

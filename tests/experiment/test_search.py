@@ -90,7 +90,7 @@ def test_no_more_trials_run_at_once_than_the_config_allows(lab: Any) -> None:
 def test_a_running_trial_that_is_stopped_saves_its_state_and_counts_as_completed(
     lab: Any, launcher: str, possible: set[int]
 ) -> None:
-    # In a process of its own the request may come right after the first validation, at batch 2, or while it holds there.
+    # In a process of its own the request may come right after the first validation, at batch 2, or in the hold there.
     hold = {"do": "hold", "at": 2}
     summary = search(lab, trials=1, launcher=launcher, stop={"1": [1]}, hparams=hold)
     (trial,) = summary["trials"]

@@ -103,6 +103,8 @@ def test_a_mistake_is_told_at_its_place(lab: Any, file: Path, change: tuple[str,
         ("mesh: {data: 2}\nresources: {slots_per_trial: 2}", "a mesh of several slots"),
         ("compile: program", "'compile: program' is not supported by this version yet"),
         ("resume: {from: last}", "'resume' is not supported"),
+        ("resources: {slots_per_trial: auto}", "'auto' is not supported by this version yet"),
+        ("log_policies: [{pattern: oom, action: cancel_retries}]", "'log_policies' is not supported"),
         ("watch: {what: gradients, every: 10}", "'watch' is not supported"),
         ("checkpoint_storage: {max_checkpoint_bytes: 10}", "max_checkpoint_bytes' is not supported"),
     ],
@@ -112,6 +114,13 @@ def test_what_this_version_cannot_do_is_refused_at_its_place(lab: Any, file: Pat
     said = refused(lab, file)
     assert told in said
     assert "const.yaml:11:" in said
+
+
+def test_who_counts_on_old_checkpoints_being_deleted_is_told_that_they_are_kept(lab: Any, file: Path) -> None:
+    file.write_text(YAML + "checkpoint_storage: {save_trial_latest: 3}\n")
+    experiment = lab.submit(file)
+    with lab.reader() as reader:
+        assert any("every checkpoint is kept" in notice.message for notice in reader.notices(experiment))
 
 
 def test_a_warm_start_is_refused(lab: Any, file: Path) -> None:
