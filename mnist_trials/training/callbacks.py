@@ -130,14 +130,18 @@ class Callbacks:
         return next((f"{name}: {c.stop_reason}" for name, c in self._all.items() if c.stop_reason is not None), None)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states by name."""
-        return {name: callback.state_dict() for name, callback in self._all.items()}
+        """The states by name, and which of them have ended training."""
+        return {
+            name: {"state": callback.state_dict(), "stop_reason": callback.stop_reason}
+            for name, callback in self._all.items()
+        }
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Go back to `states`; a callback that is new since then starts afresh."""
         for name, callback in self._all.items():
             if name in states:
-                callback.load_state_dict(states[name])
+                callback.load_state_dict(states[name]["state"])
+                callback.stop_reason = states[name]["stop_reason"]
 
 
 def _named(built: object) -> Iterator[tuple[str, Callback]]:

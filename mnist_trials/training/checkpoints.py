@@ -49,7 +49,7 @@ def find_origin(context: TrialContext, latest_checkpoint: str | Path | None) -> 
     rejections: list[Rejection] = []
     for uuid in context.spec.checkpoints:
         try:
-            return Origin(uuid, _fetch(context, uuid, weights_only=False), own=True), rejections
+            return Origin(uuid, _fetch(context, uuid), own=True), rejections
         except CheckpointError as error:
             rejections.append(Rejection(uuid, error))
     if unread := [r.error for r in rejections if not isinstance(r.error, CheckpointDamaged)]:
@@ -58,7 +58,7 @@ def find_origin(context: TrialContext, latest_checkpoint: str | Path | None) -> 
         content = _read(context, latest_checkpoint)
         return Origin(Path(latest_checkpoint).name, content, own=False), rejections
     if (warm := context.spec.warm_start) is not None:
-        content = _fetch(context, warm, weights_only=True)
+        content = _fetch(context, warm)
         return Origin(warm, content, own=False, weights_only=True), rejections
     return None, rejections
 
@@ -100,7 +100,7 @@ def save(session: Session) -> CheckpointInfo:
 
 def restore(session: Session, content: CheckpointContent) -> None:
     """Bring `session` to where `content` was saved."""
-    session.load(content.model, content.state)
+    session.load(content)
 
 
 def read_back(session: Session, uuid: str) -> None:
@@ -110,10 +110,17 @@ def read_back(session: Session, uuid: str) -> None:
         CheckpointError: it did, or the checkpoint is damaged.
     """
     before = {name: value.clone() for name, value in session.model_state().items()}
-    restore(session, _fetch(session.context, uuid, weights_only=False))
+    restore(session, _fetch(session.context, uuid))
     after = session.model_state()
-    if wrong := [name for name in before if not torch.equal(before[name], after[name])]:
+    if wrong := [name for name in before if not _equal(before[name], after[name])]:
         raise CheckpointError(f"The checkpoint {uuid} gives back other values than were saved for {', '.join(wrong)}.")
+
+
+def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
+    if torch.equal(left, right):
+        return True
+    unequal = left != right  # NaN differs from itself
+    return bool((left.isnan() & right.isnan())[unequal].all())
 
 
 def class_name(trial: Trial) -> str:
@@ -121,9 +128,9 @@ def class_name(trial: Trial) -> str:
     return f"{type(trial).__module__}:{type(trial).__qualname__}"
 
 
-def _fetch(context: TrialContext, uuid: str, *, weights_only: bool) -> CheckpointContent:
+def _fetch(context: TrialContext, uuid: str) -> CheckpointContent:
     with context.storage.fetch(uuid) as folder:
-        return read_checkpoint(folder, weights_only=weights_only)[1]
+        return read_checkpoint(folder)[1]
 
 
 def _read(context: TrialContext, checkpoint: str | Path) -> CheckpointContent:

@@ -22,6 +22,12 @@ def make_feeds(built: object, context: TrialContext) -> tuple[Feed, Feed]:
         DataError: a data set is empty, or too small for one batch.
     """
     training, validation = pair_of(built)
+    shared = training is validation and isinstance(training, DataLoader) and not is_plain(training)
+    if shared and getattr(training, "persistent_workers", False):
+        raise TrialError(
+            "build_data returned the same DataLoader for training and validation. Its persistent workers serve one "
+            "pass at a time, so a validation would cut off the epoch it comes in. Make two DataLoaders."
+        )
     return make_feed(training, context, training=True), make_feed(validation, context, training=False)
 
 

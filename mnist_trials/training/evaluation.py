@@ -14,7 +14,7 @@ from mnist_trials.plugin import Execution
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.datasets import make_feed, pair_of
 from mnist_trials.training.feeds import Feed
-from mnist_trials.training.metrics import Accumulator
+from mnist_trials.training.metrics import Accumulator, trial_metrics
 from mnist_trials.training.session import prepare_model
 from mnist_trials.training.trial import Trial
 
@@ -30,6 +30,8 @@ def evaluate(trial: Trial, context: TrialContext) -> dict[str, float]:
     """
     validation = pair_of(trial.build_data())[1]
     model = prepare_model(trial, context) if trial._model is None else trial.model
+    for metric in trial_metrics(trial).values():
+        metric.to(context.device)
     return run_validation(trial, model, make_feed(validation, context, training=False), context.execution)
 
 

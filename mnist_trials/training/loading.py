@@ -24,7 +24,7 @@ from mnist_trials.events import Event, StopRequest
 from mnist_trials.plugin import Backend, Channel, ExecutionSettings, WorkerSpec, get_plugins
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.random_state import seeded
-from mnist_trials.training.session import load_weights, prepare_model
+from mnist_trials.training.session import load_weights, prepare_model, weights_of
 from mnist_trials.training.trial import Trial
 
 HOME = "MNIST_TRIALS_HOME"
@@ -38,9 +38,10 @@ def load_trial(
     data_root: str | Path | None = None,
     channel: Channel | None = None,
 ) -> Trial:
-    """Rebuild a trial with its hyperparameters and weights; its `model` is in eval mode. Nothing is unpickled.
+    """Rebuild a trial with its hyperparameters, weights and own state, its `model` in eval mode. Nothing is unpickled.
 
-    The process's random state, threads and settings stay as they are, but for the device's own random state.
+    Of the trial, `__init__`, `build_model` and, where it had a state of its own, `load_state_dict` are called; no data
+    is built. The process's random state, threads and settings stay as they are, but for the device's random state.
 
     Args:
         checkpoint: the folder of a checkpoint, or the uuid (or the beginning of it) of one under the home.
@@ -56,7 +57,7 @@ def load_trial(
         PluginError: the device, or the precision of the training on it, is not to be had here.
     """
     folder = find_checkpoint(checkpoint)
-    manifest, content = read_checkpoint(folder, weights_only=True)
+    manifest, content = read_checkpoint(folder)
     cls = trial_class or _import(manifest)
     directory = tempfile.mkdtemp(prefix="mnist-trials-")
     experiment_seed = (manifest.config.get("reproducibility") or {}).get("experiment_seed", 0)
@@ -64,10 +65,24 @@ def load_trial(
     with seeded(seed):
         trial = cls(_context(folder, manifest, seed, backend, directory, data_root, channel or _Nobody()))
         weakref.finalize(trial, shutil.rmtree, directory, ignore_errors=True)
-        model = prepare_model(trial, trial.context)
-    load_weights(model, content.model)
+        model = _model_of(trial)
+    load_weights(model, weights_of(content))
+    if own := content.state.get("trial"):
+        trial.load_state_dict(own)
     model.eval()
     return trial
+
+
+def _model_of(trial: Trial) -> torch.nn.Module:
+    try:
+        return prepare_model(trial, trial.context)
+    except AttributeError as error:
+        if error.obj is not trial:
+            raise
+        raise TrialError(
+            f"build_model() uses self.{error.name}, which is not there: a trial is loaded without build_data(). Set it "
+            "in __init__, or take it from the hyperparameters."
+        ) from error
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:

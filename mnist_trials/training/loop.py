@@ -46,7 +46,7 @@ class TrainingLoop:
         self._validation = Due(settings.validation_period, session.position)
         self._checkpointing = Due(settings.checkpoint_period, session.position)
         self._total_batches = total_batches(settings, session.stream)
-        self._next_progress = clock.monotonic() + _PROGRESS_SECONDS
+        self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
         self._data_seconds = 0.0  # waited for data, if profiled
         self._judged_by_nothing = False  # said once
@@ -56,7 +56,7 @@ class TrainingLoop:
         session = self.session
         session.model.train()
         session.callbacks.call("on_training_start")
-        if session.settings.initial_validation and session.position.batches == 0:
+        if session.settings.initial_validation and session.position.batches == 0 and session.validated_at is None:
             self._validate()
         while not self._finished() and self.stopped is None:
             if session.position.batch_in_epoch == 0:

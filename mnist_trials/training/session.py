@@ -8,6 +8,7 @@ from typing import Any, final
 
 import torch
 
+from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.errors import TrialError
 from mnist_trials.training.callbacks import Callbacks
 from mnist_trials.training.context import TrialContext
@@ -83,13 +84,14 @@ class Session:
             "execution": self.context.execution.state_dict(),
         }
 
-    def load(self, model: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
-        """Go back to what `model_state` and `state_dict` returned.
+    def load(self, content: CheckpointContent) -> None:
+        """Go back to where `content` was saved, with what `model_state` and `state_dict` returned then.
 
         Raises:
             TrialError: they are of another model, optimizer, or data.
         """
-        load_weights(self.model, {**model, **state["model_extra"]})
+        state = content.state
+        load_weights(self.model, weights_of(content))
         self._load_optimizers(state["optimizers"])
         self.schedules.load_state_dict(state["schedules"])
         self.stepper.load_state_dict(state["stepper"])
@@ -142,8 +144,13 @@ def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
     return model
 
 
+def weights_of(content: CheckpointContent) -> dict[str, Any]:
+    """Parameters and buffers by name, and what modules keep beside them (`get_extra_state`)."""
+    return {**content.model, **content.state.get("model_extra", {})}
+
+
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load parameters and buffers, all of them.
+    """Load parameters, buffers and extra state, all of them.
 
     Raises:
         TrialError: names or shapes differ; the text says which.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, final
@@ -49,8 +50,8 @@ class Stepper:
         self._execution = execution
         self._optimizers = dict(optimizers)
         self._single = next(iter(self._optimizers.values())) if len(self._optimizers) == 1 else None
-        self._parameters = self._all_parameters()
-        self._groups = self._count_groups()
+        self._wants_closure = self._single is not None and _wants_closure(self._single)
+        self._find_parameters()
         self._schedules = schedules
         self._set = [name for name in _HPARAMS if hparams.get(name) is not None]
         self._notice = notice
@@ -85,6 +86,7 @@ class Stepper:
         """Update with what the open group holds, if it holds anything."""
         if self._samples > 0:
             if self._samples != self._full:
+                self._find_parameters()
                 scale = self._full / self._samples
                 torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
             self._update()
@@ -98,6 +100,14 @@ class Stepper:
                 "runtime steps a single one; in train_batch, call self.context.backward(loss) and "
                 "self.context.step_optimizer(optimizer) for each."
             )
+        if self._wants_closure:
+            raise TrialError(
+                f"{type(optimizer).__name__} computes the loss several times per step, which the runtime cannot do "
+                "for it. In train_batch, call self.optimizer.step(closure) with a closure that calls "
+                "self.optimizer.zero_grad() and self.context.backward(loss) and returns the loss."
+            )
+        if self._groups != len(optimizer.param_groups):
+            self._find_parameters()
         execution = self._execution
         if self._clips:
             execution.unscale(optimizer)
@@ -106,13 +116,15 @@ class Stepper:
             if self._max_norm is not None:
                 clip_grad_norm_(self._parameters, self._max_norm)
         execution.step(optimizer)
-        if self._groups != len(optimizer.param_groups):
-            self._parameters = self._all_parameters()
-            self._groups = self._count_groups()
         for parameter in self._parameters:  # what zero_grad() does, without its bookkeeping
             parameter.grad = None
         self.steps += 1
         self._schedules.step("optimizer_step")
+
+    def _find_parameters(self) -> None:
+        """A callback may have added groups of parameters since the last update."""
+        self._parameters = self._all_parameters()
+        self._groups = self._count_groups()
 
     def _all_parameters(self) -> list[torch.nn.Parameter]:
         return [p for optimizer in self._optimizers.values() for p in parameters_of(optimizer)]
@@ -161,7 +173,7 @@ class Stepper:
             "batches": self._batches,
             "samples": self._samples,
             "full": self._full,
-            "gradients": {str(i): p.grad for i, p in enumerate(self._parameters) if p.grad is not None},
+            "gradients": {str(i): _kept(p.grad) for i, p in enumerate(self._parameters) if p.grad is not None},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -171,13 +183,34 @@ class Stepper:
         self._batches, self._samples, self._full = state["batches"], state["samples"], state["full"]
         for index, parameter in enumerate(self._parameters):
             gradient = state["gradients"].get(str(index))
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            parameter.grad = None if gradient is None else _brought_back(gradient).to(parameter.device)
+
+
+def _kept(gradient: torch.Tensor) -> Any:
+    """`gradient` as a checkpoint can hold it."""
+    if gradient.layout is not torch.sparse_coo:
+        return gradient
+    return {"indices": gradient._indices(), "values": gradient._values(), "shape": list(gradient.shape)}
+
+
+def _brought_back(kept: Any) -> torch.Tensor:
+    if isinstance(kept, torch.Tensor):
+        return kept
+    # Newer torch warns where nobody has said whether to check.
+    with torch.sparse.check_sparse_tensor_invariants(True):  # type: ignore[no-untyped-call]
+        return torch.sparse_coo_tensor(kept["indices"], kept["values"], kept["shape"])
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> Iterator[torch.nn.Parameter]:
     """The parameters that `optimizer` updates."""
     for group in optimizer.param_groups:
         yield from group["params"]
+
+
+def _wants_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer` cannot step on gradients alone, as L-BFGS cannot."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _frequency(hparams: Mapping[str, Any]) -> int:

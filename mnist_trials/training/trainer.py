@@ -14,7 +14,7 @@ from mnist_trials.training import checkpoints
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.loop import TrainingLoop
 from mnist_trials.training.reporter import Reporter
-from mnist_trials.training.session import Session, load_weights
+from mnist_trials.training.session import Session, load_weights, weights_of
 from mnist_trials.training.settings import resolve
 from mnist_trials.training.trial import Trial
 from mnist_trials.units import Schedule, Unit
@@ -141,7 +141,7 @@ class Trainer:
         if origin is not None and goes_on:
             checkpoints.restore(session, origin.content)
         elif origin is not None:
-            load_weights(session.model, origin.content.model)
+            load_weights(session.model, weights_of(origin.content))
         return self._run(TrainingLoop(session, self._clock, origin.uuid if origin is not None and origin.own else None))
 
     def _run(self, loop: TrainingLoop) -> FitResult:

@@ -95,6 +95,7 @@ class Lab:
         channel: RecordingChannel | None = None,
         seed: int = 7,
         precision: str = "fp32",
+        compiled: bool = False,
         experiment_id: int = 1,
         size: int = 1,
         checkpoints: Sequence[str] = (),
@@ -121,7 +122,7 @@ class Lab:
             warm_start=warm_start,
             test_mode=test_mode,
         )
-        settings = ExecutionSettings(slot=slot, precision=precision, compile=False, deterministic=False, seed=seed)
+        settings = ExecutionSettings(slot=slot, precision=precision, compile=compiled, deterministic=False, seed=seed)
         return TrialContext(spec, channel or RecordingChannel(), backend.open(settings), self.storage)
 
     def fit(self, trial_class: type[mt.Trial], context: TrialContext | None = None, **arguments: Any) -> Run:

@@ -126,3 +126,21 @@ def test_state_is_kept_by_name_and_a_new_callback_starts_afresh(lab: Lab) -> Non
     first = lab.fit(Counted, max_length=mt.Epoch(2))
     second = lab.fit(CountedMore, lab.context(checkpoints=[str(first.result.checkpoint)]), max_length=mt.Epoch(3))
     assert {name: counter.epochs for name, counter in second.trial.counters.items()} == {"a": 3, "b": 1}
+
+
+def test_training_that_a_callback_has_ended_stays_ended_after_a_restart(lab: Lab) -> None:
+    lengths = {"max_length": mt.Batch(50), "validation_period": mt.Batch(3), "checkpoint_policy": "all"}
+    first = lab.fit(Stopped, **lengths)
+    again = lab.fit(Stopped, lab.context(checkpoints=[str(first.result.checkpoint)]), **lengths)
+    assert again.result == first.result
+    assert not again.channel.of(ValidationCompleted)
+
+
+def test_a_restart_before_the_first_batch_does_not_validate_a_second_time(lab: Lab) -> None:
+    lengths = {"max_length": mt.Batch(50), "validation_period": mt.Batch(3), "step_zero_validation": True}
+    straight = lab.fit(Stopped, **lengths)
+    first = straight.channel.of(CheckpointSaved)[0].checkpoint
+    assert first.batches == 0
+    resumed = lab.fit(Stopped, lab.context(checkpoints=[first.uuid]), **lengths)
+    assert resumed.result.batches == straight.result.batches == 6
+    assert [event.batches for event in resumed.channel.of(ValidationCompleted)] == [3, 6]

@@ -22,7 +22,7 @@ import mnist_trials as mt
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.events import Notice
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.datasets import make_feed
+from mnist_trials.training.datasets import make_feed, make_feeds
 from mnist_trials.training.feeds import ForeignFeed, LoaderFeed, TensorFeed, size_of
 from tests.training.lab import Lab
 
@@ -299,3 +299,26 @@ def test_records_per_epoch_needs_a_batch_size(lab: Lab) -> None:
 )
 def test_the_size_of_a_batch_is_that_of_its_first_tensor(batch: Any, size: int) -> None:
     assert size_of(batch) == size
+
+
+def one_loader_twice(**options: Any) -> Any:
+    loader = DataLoader(Items(), batch_size=8, **options)
+    return loader, loader
+
+
+def test_one_loader_may_serve_training_and_validation(lab: Lab) -> None:
+    training, validation = make_feeds(one_loader_twice(shuffle=True), lab.context())
+    batches = training.open(0, 0)
+    first = next(batches)[0][0].tolist()
+    assert [size for _, size in validation.open(0, 0)] == [8, 8, 4]
+    rest = [x for (images, _), _ in batches for x in images.tolist()]
+    assert sorted(first + rest) == X.tolist() != first + rest
+
+
+def test_one_loader_whose_workers_serve_one_pass_at_a_time_is_refused(lab: Lab) -> None:
+    own = RandomSampler(Items(), replacement=True)
+    options = {"num_workers": 1, "persistent_workers": True}
+    with pytest.raises(TrialError, match=r"the same DataLoader for training and validation.*Make two"):
+        make_feeds(one_loader_twice(sampler=own, **options), lab.context())
+    make_feeds(one_loader_twice(sampler=own), lab.context())
+    make_feeds(one_loader_twice(**options), lab.context())

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassAccuracy
 
 import mnist_trials as mt
 from mnist_trials.errors import CheckpointError, DataError, TrialError
 from mnist_trials.training.evaluation import evaluate
-from tests.training.lab import Lab, Run, Small
+from tests.training.lab import Lab, Run, Small, same
 
 
 class Trained(Small):
@@ -119,3 +121,144 @@ def test_evaluation_wants_data(lab: Lab) -> None:
     context = lab.context()
     with pytest.raises(DataError, match="no MNIST here"):
         evaluate(Absent(context), context)
+
+
+class Counts(torch.nn.Linear):
+    """Keeps a number that is no tensor beside its weights."""
+
+    calls = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        return super().forward(images)
+
+    def get_extra_state(self) -> Any:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+
+class Counting(Small):
+    def build_model(self) -> Any:
+        return torch.nn.Sequential(torch.nn.Flatten(), Counts(16, 3))
+
+
+def test_what_a_module_keeps_beside_its_tensors_comes_back(lab: Lab) -> None:
+    run = lab.fit(Counting)
+    trial = mt.load_trial(folder(lab, run), Counting)
+    assert trial.model[1].calls == 10
+    assert evaluate(trial, trial.context) == run.result.metrics
+    warm = lab.fit(Counting, lab.context(warm_start=run.result.checkpoint), max_length=mt.Batch(5))
+    assert warm.trial.model[1].calls == 15
+
+
+class Thresholded(Small):
+    """What it gives depends on a state of the trial's own."""
+
+    threshold = 0
+
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        self.threshold = batch_idx
+        return super().train_batch(batch, epoch_idx, batch_idx)
+
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> Any:
+        return {"validation_loss": self.threshold}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"threshold": self.threshold}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.threshold = state["threshold"]
+
+
+def test_the_trials_own_state_comes_back(lab: Lab) -> None:
+    run = lab.fit(Thresholded)
+    trial = mt.load_trial(folder(lab, run), Thresholded)
+    assert evaluate(trial, trial.context) == run.result.metrics == {"validation_loss": 9.0}
+
+
+class OfItsData(Small):
+    def build_data(self) -> Any:
+        self.classes = 3
+        return super().build_data()
+
+    def build_model(self) -> Any:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, self.classes))
+
+
+def test_a_model_that_needs_the_data_to_be_built_is_told_that_it_cannot_be_loaded(lab: Lab) -> None:
+    run = lab.fit(OfItsData)
+    with pytest.raises(TrialError, match=r"uses self\.classes, which is not there.*without build_data"):
+        mt.load_trial(folder(lab, run), OfItsData)
+
+
+class Sent(MulticlassAccuracy):
+    """Remembers where it was sent."""
+
+    where: Any = None
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        self.where = args[0]
+        return super().to(*args, **kwargs)
+
+
+class CountedHits(Small):
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self.hits = Sent(3, average="micro")
+
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> Any:
+        self.hits.update(self.model(batch[0]), batch[1])
+        return {"validation_loss": 1.0, "accuracy": self.hits}
+
+
+def test_a_torchmetrics_object_is_brought_to_the_device_for_evaluation(lab: Lab) -> None:
+    run = lab.fit(CountedHits)
+    trial = mt.load_trial(folder(lab, run), CountedHits)
+    assert trial.hits.where is None
+    assert evaluate(trial, trial.context) == run.result.metrics
+    assert trial.hits.where == trial.context.device
+
+
+@pytest.mark.parametrize("built", ["model", "dict"])
+def test_tied_weights_and_batch_norm_come_back(lab: Lab, built: str) -> None:
+    class Tied(Small):
+        def build_model(self) -> Any:
+            one, two = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+            two.weight = one.weight
+            layers = torch.nn.Sequential(torch.nn.Flatten(), one, torch.nn.BatchNorm1d(16), two, torch.nn.Linear(16, 3))
+            return layers if built == "model" else {"layers": layers}
+
+        def layers(self) -> Any:
+            return self.model if built == "model" else self.model["layers"]
+
+        def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            return cross_entropy(self.layers()(batch[0]), batch[1])
+
+        def evaluate_batch(self, batch: Any, batch_idx: int) -> Any:
+            return {"validation_loss": cross_entropy(self.layers()(batch[0]), batch[1])}
+
+    straight = lab.fit(Tied)
+    half = lab.fit(Tied, max_length=mt.Batch(4))
+    resumed = lab.fit(Tied, lab.context(checkpoints=[str(half.result.checkpoint)]))
+    assert same(resumed.weights, straight.weights)
+    trial = mt.load_trial(folder(lab, straight), Tied)
+    assert evaluate(trial, trial.context) == straight.result.metrics
+    names = [name for name, _ in trial.model.named_parameters(remove_duplicate=False) if name.endswith("weight")]
+    assert len({trial.model.get_parameter(name).data_ptr() for name in names}) == len(names) - 1
+
+
+def test_loading_leaves_a_determinism_of_the_scripts_own_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = lab.fit(Trained)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        mt.load_trial(folder(lab, run), Trained)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic
+        torch.use_deterministic_algorithms(False)
+        mt.load_trial(folder(lab, run), Trained)
+        assert torch.backends.cudnn.deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 
 import mnist_trials as mt
 from mnist_trials.errors import TrialError
-from mnist_trials.events import MetricsReported, Notice
+from mnist_trials.events import CheckpointSaved, MetricsReported, Notice
 from mnist_trials.plugin import Execution, ExecutionSettings, get_plugins
 from mnist_trials.training.schedule import Schedules
 from mnist_trials.training.stepper import Stepper
-from tests.training.lab import CLASSES, Lab, Small, samples
+from tests.training.lab import CLASSES, Lab, Small, same, samples
 
 
 class Plain(Small):
@@ -238,3 +238,76 @@ def test_stepping_before_fit_is_an_error(lab: Lab) -> None:
     context = lab.context()
     with pytest.raises(TrialError, match="nothing to step yet"):
         context.backward(torch.tensor(1.0))
+
+
+def test_parameters_added_to_the_optimizer_later_are_clipped_from_their_first_step_on(lab: Lab) -> None:
+    class Unfreezing(Plain):
+        def build_model(self) -> Any:
+            one, two = torch.nn.Linear(16, 16), torch.nn.Linear(16, CLASSES)
+            return torch.nn.Sequential(torch.nn.Flatten(), one.requires_grad_(False), two)
+
+        def build_optimizer(self, model: Any) -> Any:
+            return torch.optim.SGD(model[2].parameters(), lr=1.0)
+
+        def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            if batch_idx == 2:
+                self.before = self.model[1].weight.detach().clone()
+                self.optimizer.add_param_group({"params": self.model[1].requires_grad_(True).parameters()})
+            return super().train_batch(batch, epoch_idx, batch_idx)
+
+    run = lab.fit(Unfreezing, lab.context({"max_gradient_norm": 1e-4}), max_length=mt.Batch(3))
+    moved = run.trial.model[1].weight - run.trial.before
+    assert 0 < moved.norm() < 1.1e-4
+
+
+class Bag(Small):
+    """An embedding with sparse gradients."""
+
+    def build_model(self) -> Any:
+        return {"table": torch.nn.Embedding(256, 4, sparse=True), "head": torch.nn.Linear(4, CLASSES)}
+
+    def logits(self, images: torch.Tensor) -> Any:
+        return self.model["head"](self.model["table"]((images * 255).long().flatten(1)).mean(1))
+
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        return cross_entropy(self.logits(batch[0]), batch[1])
+
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> Any:
+        return {"validation_loss": cross_entropy(self.logits(batch[0]), batch[1])}
+
+
+@pytest.mark.parametrize("aggregation", [1, 3])
+def test_sparse_gradients_are_stepped_and_resumed(lab: Lab, aggregation: int) -> None:
+    hparams = {"aggregation_frequency": aggregation}
+    straight = lab.fit(Bag, lab.context(hparams), max_length=mt.Batch(16), checkpoint_period=mt.Batch(4))
+    saved = straight.channel.of(CheckpointSaved)[0].checkpoint
+    assert saved.batches == 4  # in the middle of a group of 3
+    resumed = lab.fit(Bag, lab.context(hparams, checkpoints=[saved.uuid]), max_length=mt.Batch(16))
+    assert same(resumed.weights, straight.weights)
+
+
+class LBFGS(Plain):
+    def build_optimizer(self, model: Any) -> Any:
+        return torch.optim.LBFGS(model.parameters(), max_iter=3)
+
+
+def test_an_optimizer_that_wants_a_closure_is_refused_with_what_to_do(lab: Lab) -> None:
+    with pytest.raises(TrialError, match=r"LBFGS computes the loss several times.*self\.optimizer\.step\(closure\)"):
+        lab.fit(LBFGS)
+
+
+def test_a_manual_trial_may_use_an_optimizer_that_wants_a_closure(lab: Lab) -> None:
+    class Closed(LBFGS):
+        def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            def closure() -> Any:
+                self.optimizer.zero_grad()
+                loss = cross_entropy(self.model(batch[0]), batch[1])
+                self.context.backward(loss)
+                return loss
+
+            return self.optimizer.step(closure)
+
+    straight = lab.fit(Closed, max_length=mt.Batch(6), checkpoint_period=mt.Batch(4))
+    saved = straight.channel.of(CheckpointSaved)[0].checkpoint
+    resumed = lab.fit(Closed, lab.context(checkpoints=[saved.uuid]), max_length=mt.Batch(6))
+    assert same(resumed.weights, straight.weights)

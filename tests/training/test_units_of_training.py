@@ -183,6 +183,16 @@ def test_test_mode_trains_one_batch_validates_one_and_restores_its_checkpoint(la
     assert len(run.channel.of(CheckpointSaved)) == 1
 
 
+def test_test_mode_takes_a_buffer_of_nan_for_what_was_saved(lab: Lab) -> None:
+    class Unset(Small):
+        def build_model(self) -> Any:
+            model = super().build_model()
+            model.register_buffer("unset", torch.tensor([float("nan"), 1.0]))
+            return model
+
+    assert lab.fit(Unset, lab.context(test_mode=True)).result.batches == 1
+
+
 def test_profiling_reports_speed_and_waiting_for_data(lab: Lab) -> None:
     run = lab.fit(Small, profiling_enabled=True)
     metrics = run.channel.of(MetricsReported)[0].metrics
@@ -217,7 +227,7 @@ def test_progress_is_told_at_most_a_few_times_a_second(lab: Lab) -> None:
     channel = context.channel
     assert isinstance(channel, RecordingChannel)
     progress = channel.of(ProgressReported)
-    assert at(progress) == [3, 6, 9, 12, 15, 18]
+    assert at(progress) == [1, 4, 7, 10, 13, 16, 19]
     assert {e.total_batches for e in progress} == {20}
 
 

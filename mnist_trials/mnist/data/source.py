@@ -59,7 +59,7 @@ def choose_source(options: DataOptions, data_root: Path | None, home: Path, here
     if data_root is not None:
         return _mnist(require_in(_under(here, data_root), "The data root"))
     if named := os.environ.get(VARIABLE):
-        return _mnist(require_in(_under(here, Path(named).expanduser()), f"The variable {VARIABLE}"))
+        return _mnist(require_in(_under(here, Path(named)), f"The variable {VARIABLE}"))
     return _unnamed(options, _conventional_roots(home, here), home)
 
 
@@ -82,13 +82,13 @@ def _unnamed(options: DataOptions, roots: Sequence[Path], home: Path) -> Source:
 def _conventional_roots(home: Path, here: Path) -> Sequence[Path]:
     return (
         *(_under(here, Path(root)) for root in NEARBY),
-        *(Path(root).expanduser() for root in OF_USER),
+        *(_under(here, Path(root)) for root in OF_USER),
         home / "data",
     )
 
 
 def _under(here: Path, root: Path) -> Path:
-    return (here / root).resolve()
+    return (here / root.expanduser()).resolve()
 
 
 def _mnist(folder: Folder) -> Source:

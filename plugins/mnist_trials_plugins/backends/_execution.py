@@ -157,6 +157,8 @@ def _cpu_has_half() -> bool:
 
 
 def _set_determinism(deterministic: bool) -> None:
+    if deterministic == torch.are_deterministic_algorithms_enabled():
+        return  # finer settings of a script's own stay as they are
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
     if deterministic:

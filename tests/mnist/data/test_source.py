@@ -89,6 +89,11 @@ def test_a_relative_root_starts_where_the_experiment_was_started(
     assert choose(tmp_path, Path("../beside")).name == "mnist"
 
 
+def test_a_root_may_begin_with_the_home_of_the_user(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "user" / "mnist")
+    assert choose(tmp_path, Path("~/mnist")).name == "mnist"
+
+
 def test_the_named_root_goes_before_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_TRIALS_DATA", str(tmp_path / "absent"))
     write_mnist(tmp_path / "root")

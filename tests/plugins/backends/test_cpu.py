@@ -102,6 +102,29 @@ def test_a_compiled_model_computes_the_same_under_the_same_names(tmp_path: Any) 
     torch.testing.assert_close(prepared(torch.ones(2, 4)), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.filterwarnings("default")  # the compiler's own
+def test_a_compiled_training_goes_on_uncompiled_and_the_other_way_round(lab: Lab) -> None:
+    class Plain(Small):
+        """Without dropout, whose random numbers the compiler draws in its own way."""
+
+        @override
+        def build_model(self) -> Any:
+            model = super().build_model()
+            model[3] = torch.nn.Identity()
+            return model
+
+    straight = lab.fit(Plain, max_length=mt.Batch(20), validation_period=mt.Batch(6))
+    for compiled in (True, False):
+        half = lab.fit(Plain, lab.context(compiled=compiled), max_length=mt.Batch(8))
+        assert (half.trial.model._compiled_call_impl is not None) == compiled
+        assert list(half.weights) == list(straight.weights)
+        context = lab.context(compiled=not compiled, checkpoints=[str(half.result.checkpoint)])
+        resumed = lab.fit(Plain, context, max_length=mt.Batch(20), validation_period=mt.Batch(6))
+        torch.testing.assert_close(resumed.weights, straight.weights)
+
+
 def test_the_record_of_the_plugin() -> None:
     (record,) = cpu.mnist_trials_backends()
     assert record.name == "cpu"
