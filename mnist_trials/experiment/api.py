@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -21,14 +22,22 @@ from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.recovery import Plan
 from mnist_trials.plugin import Logger, get_plugins
 from mnist_trials.records import ExperimentState
-from mnist_trials.store import open_reader, open_store
+from mnist_trials.store import Store, open_reader, open_store
 from mnist_trials.store.rows import ExperimentRow, TrialRow
 from mnist_trials.store.summary import best_trial
+
+
+@final
+class NoController(UsageError):
+    """A controller is asked for something and there is none."""
+
 
 Command = Literal["pause", "activate", "cancel", "kill"]
 Home = str | Path | None
 
 _LOOK_SECONDS = 0.1  # how often `wait` looks
+_HEARING_SECONDS = 5.0  # how long `request` waits for the controller to take note
+_HEARING_LOOK_SECONDS = 0.02
 
 
 def submit(
@@ -91,30 +100,47 @@ def run(experiment_id: int, *, home: Home = None, followers: Sequence[Logger] = 
 
 
 def request(experiment_id: int, command: Command, *, home: Home = None) -> None:
-    """Ask the controller to pause, activate (take a pause back), cancel (saves first) or kill; returns at once.
+    """Ask the controller to pause, activate (take a pause back), cancel (saves first) or kill.
 
-    Without a live controller, pause, cancel and kill are done here and now: the leftovers of a dead controller are
-    ended and the state is set.
+    Returns when the controller has taken note, after a few seconds at most; it acts in its own time. Without a live
+    controller, or where it ends before it takes note, pause, cancel and kill are done here and now: the leftovers of a
+    dead controller are ended and the state is set.
 
     Raises:
-        UsageError: the experiment has ended, or `activate` is asked for and no controller is alive (call `run` or
-            `detach`).
+        UsageError: the experiment has ended.
+        NoController: `activate` is asked for and no controller is alive (call `run` or `detach`).
     """
     folder = resolve_home(home)
     _require_unended(_row(folder, experiment_id), command)
     lock = ExperimentFiles(folder, experiment_id).lock
     if is_locked(lock):
-        with open_store(folder) as store, store.transaction() as transaction:
-            transaction.add_command(experiment_id, command)
-        return
+        with open_store(folder) as store:
+            with store.transaction() as transaction:
+                number = transaction.add_command(experiment_id, command)
+            if _is_heard(store, lock, experiment_id, number):
+                return
+        _require_unended(_row(folder, experiment_id), command)
     if command == "activate":
-        raise UsageError(f"Experiment {experiment_id} has no controller that could be asked; start one.")
+        raise NoController(f"Experiment {experiment_id} has no controller that could be asked; start one.")
     with controller_lock(lock, experiment_id), open_store(folder) as store, open_reader(folder) as reader:
         _require_unended(reader.experiment(experiment_id), command)
         paused = command == "pause"
         state = ExperimentState.PAUSED if paused else ExperimentState.CANCELED
         message = {"pause": "", "cancel": "cancelled", "kill": "killed"}[command]
         recovery.settle(store, reader, experiment_id, state, message)
+
+
+def _is_heard(store: Store, lock: Path, experiment_id: int, number: int) -> bool:
+    """Whether the controller takes command `number`; False where it ended without."""
+    deadline = time.monotonic() + _HEARING_SECONDS
+    while time.monotonic() < deadline:
+        in_charge = is_locked(lock)  # asked first: it may take the command and end in between
+        if all(waiting != number for waiting, _ in store.waiting_commands(experiment_id)):
+            return True
+        if not in_charge:
+            return False
+        time.sleep(_HEARING_LOOK_SECONDS)
+    return True  # it is busy, with a trial in its own process perhaps, and will hear
 
 
 def plan(experiment_id: int, *, home: Home = None) -> Plan:
@@ -265,8 +291,10 @@ class Experiment:
     def activate(self) -> None:
         """Go on after a pause, a crash or a reboot."""
         if is_alive(self.id, home=self._home):
-            request(self.id, "activate", home=self._home)
-        elif _row(self._home, self.id).config["launcher"] in ("inline", {"name": "inline"}):
+            with suppress(NoController):  # it ended just now
+                request(self.id, "activate", home=self._home)
+                return
+        if _row(self._home, self.id).config["launcher"] in ("inline", {"name": "inline"}):
             run(self.id, home=self._home)
         else:
             detach(self.id, home=self._home)

@@ -35,7 +35,7 @@ def start(home: Path, experiment_id: int) -> int:
     with log:
         begin = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", MODULE, str(home), str(experiment_id)],
+            [sys.executable, "-P", "-m", MODULE, str(home), str(experiment_id)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -2,7 +2,7 @@
 
     until nothing is left to do:
         start the waiting trials that fit on the free slots
-        take the next event from the inbox
+        take the next event from the inbox (while many wait: reports, on which nothing is decided, together)
         in one transaction: the event, what the searcher decides on it, the searcher's new state
         then act: start, stop, tell the followers
 
@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from functools import partial
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import final
 
 from mnist_trials.clock import Clock
 from mnist_trials.errors import PluginError, StoreError
-from mnist_trials.events import Event, MetricsReported, ProgressReported, WorkersExited
+from mnist_trials.events import Event, ProgressReported, WorkersExited
 from mnist_trials.experiment.decisions import Decisions, Trials
 from mnist_trials.experiment.followers import Followers
+from mnist_trials.experiment.inbox import Inbox, is_report
 from mnist_trials.experiment.ledger import Ledger, Step
 from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.scheduler import Start, Waiting, schedule
@@ -48,6 +48,13 @@ class _Ending(Enum):
     PAUSE = "pause"
     CANCEL = "cancel"
     KILL = "kill"
+
+
+@final
+class OutOfOrder(StoreError):
+    """The store became unusable while trials ran."""
+
+    exit_status = 1  # unlike other StoreErrors: something was started
 
 
 @final
@@ -84,7 +91,7 @@ class Controller:
         self._slots_per_trial = slots_per_trial
         self._concurrency = concurrency
         self._clock = clock
-        self._inbox: SimpleQueue[Event | None] = SimpleQueue()  # None: look at the signals
+        self._inbox = Inbox()
         self._ending: _Ending | None = None
         self._signals = 0
         self._thread = threading.get_ident()
@@ -98,7 +105,7 @@ class Controller:
         `stale_command` is the number of the last command that was meant for an earlier controller.
 
         Raises:
-            StoreError: something could not be stored; the workers were killed.
+            OutOfOrder: something could not be stored; the workers were killed.
         """
         try:
             with self._signals_caught():
@@ -107,9 +114,9 @@ class Controller:
                 return self._finish()
         except PluginError as error:
             return self._fail(str(error))
-        except OSError as error:
+        except (OSError, StoreError) as error:
             self._abandon()
-            raise StoreError(_out_of_order(self._experiment_id, error)) from error
+            raise OutOfOrder(_out_of_order(self._experiment_id, error)) from error
         except BaseException:
             self._abandon()
             raise
@@ -123,6 +130,7 @@ class Controller:
                 if trial.run is not None:
                     self._events.close_lost(step, trial, trial.run)
                 self._unpause(step, trial)
+            self._events.held = ""
 
     def _loop(self) -> None:
         while True:
@@ -132,10 +140,7 @@ class Controller:
                 self._launch(start)
             if self._idle():
                 return
-            try:
-                self._take(self._inbox.get(timeout=_TICK_SECONDS))
-            except Empty:
-                continue
+            self._take(self._inbox.get(_TICK_SECONDS))
 
     def _idle(self) -> bool:
         if any(trial.running for trial in self._trials.live.values()):
@@ -146,11 +151,12 @@ class Controller:
         live = sorted(self._trials.live.items())
         running = [trial for _, trial in live if trial.running]
         taken = {slot.id for trial in running for slot in trial.slots}
-        starts = schedule(
-            [Waiting(trial_id, self._slots_per_trial) for trial_id, trial in live if not trial.running],
-            [slot for slot in self._slots if slot.id not in taken],
-            None if self._concurrency is None else self._concurrency - len(running),
-        )
+        free = [slot for slot in self._slots if slot.id not in taken]
+        room = None if self._concurrency is None else self._concurrency - len(running)
+        if not free or room == 0:  # as after most events
+            return None
+        waiting = [Waiting(trial_id, self._slots_per_trial) for trial_id, trial in live if not trial.running]
+        starts = schedule(waiting, free, room)
         return starts[0] if starts else None
 
     def _launch(self, start: Start) -> None:
@@ -175,19 +181,20 @@ class Controller:
             raise self._broken
         if self._in_process and trial.running and trial.runs == run:  # torn out of the trial by a second signal
             codes = (None,) * len(start.slots)
-            self._take(WorkersExited(trial_id=start.trial_id, run=run, exit_codes=codes))
+            self._take([WorkersExited(trial_id=start.trial_id, run=run, exit_codes=codes)])
 
     def deliver(self, event: Event) -> None:
         """Hand over an event of a worker; may be called from any thread."""
         if threading.get_ident() != self._thread:
-            self._inbox.put(event)
+            trial = self._trials.live.get(event.trial_id)
+            self._inbox.put(event, None if trial is None else trial.handle)
             return
         self._in_process = True
         if self._broken is not None:
             return
         self._busy = True
         try:
-            self._take(event)
+            self._take([event])
             self._handle_signals()
             self._handle_commands()
         except BaseException as error:
@@ -197,22 +204,30 @@ class Controller:
         finally:
             self._busy = False
 
-    def _take(self, event: Event | None) -> None:
-        if event is None:
+    def _take(self, events: Sequence[Event]) -> None:
+        told = [event for event in events if self._is_of_open_run(event)]
+        stored = [event for event in told if not isinstance(event, ProgressReported) or self._progress_due(event)]
+        if not stored:
+            for event in told:
+                self._followers.event(event)
             return
-        trial = self._trials.live.get(event.trial_id)
-        if trial is None or trial.run is None or event.run != trial.run.run:
-            return  # of a run that is closed
-        if isinstance(event, ProgressReported) and not self._progress_due(trial):
-            self._followers.event(event)
-            return
-        # Nothing is decided on these, so they need not outlive a power cut; they are most of all events.
-        lasting = not isinstance(event, ProgressReported | MetricsReported)
-        with self._ledger.step(power_cut=lasting) as step:
-            self._events.apply(step, trial, trial.run, event)
-            step.then(partial(self._followers.event, event))
+        # Nothing is decided on reports, so they need not outlive a power cut; they are most of all events.
+        with self._ledger.step(power_cut=not all(map(is_report, stored))) as step:
+            for event in stored:
+                trial = self._trials.live[event.trial_id]
+                assert trial.run is not None
+                self._events.apply(step, trial, trial.run, event)
+            if self._events.held and self._ending is None:
+                self._obey(step, "pause")
+            for event in told:
+                step.then(partial(self._followers.event, event))
 
-    def _progress_due(self, trial: LiveTrial) -> bool:
+    def _is_of_open_run(self, event: Event) -> bool:
+        trial = self._trials.live.get(event.trial_id)
+        return trial is not None and trial.run is not None and event.run == trial.run.run
+
+    def _progress_due(self, event: ProgressReported) -> bool:
+        trial = self._trials.live[event.trial_id]
         now = self._clock.monotonic()
         if now - trial.progress_stored < _PROGRESS_SECONDS:
             return False
@@ -241,7 +256,7 @@ class Controller:
     def _obey(self, step: Step, command: str) -> None:
         if command == "activate":
             if self._ending is _Ending.PAUSE and not self._signals:
-                self._ending = None
+                self._ending, self._events.held = None, ""
                 for trial in self._trials.live.values():
                     self._unpause(step, trial)
         elif command == "pause":
@@ -293,7 +308,7 @@ class Controller:
         if self._ending in (_Ending.CANCEL, _Ending.KILL):
             return ExperimentState.CANCELED, "killed" if self._ending is _Ending.KILL else "cancelled"
         if self._ending is _Ending.PAUSE and self._trials.live:
-            return ExperimentState.PAUSED, ""
+            return ExperimentState.PAUSED, self._events.held
         ended = self._trials.ended
         if ended[TrialState.COMPLETED]:
             return ExperimentState.COMPLETED, ""
@@ -337,7 +352,7 @@ class Controller:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        self._inbox.put(None)
+        self._inbox.wake()
         if self._signals > 1 and self._in_process:
             self._kill_by_signal()
             if not self._busy:
@@ -361,9 +376,11 @@ def _new_run(start: Start, number: int, time: float) -> RunRow:
     )
 
 
-def _out_of_order(experiment_id: int, error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
+def _out_of_order(experiment_id: int, error: OSError | StoreError) -> str:
+    what = str(error).rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        what = error.strerror + (f" ({error.filename})" if error.filename else "")
     return (
-        f"The controller cannot go on: {error.strerror or error}{where}. Its workers were ended; when this is put "
-        f"right, `mnist-trials activate {experiment_id}` goes on from the latest checkpoints."
+        f"The controller cannot go on: {what}. Its workers were ended; when this is put right, "
+        f"`mnist-trials activate {experiment_id}` goes on from the latest checkpoints."
     )

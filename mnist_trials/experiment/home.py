@@ -16,6 +16,17 @@ def resolve_home(home: str | Path | None = None) -> Path:
     return Path(home or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
 
 
+def last_number(home: Path) -> int:
+    """The highest number of an experiment that has run in `home` by its files; 0 for none.
+
+    The store knows better, unless it was lost and begun anew: then a new experiment must not take an old one's number,
+    or it would take the old one's checkpoints for what is left of a run of its own.
+    """
+    ran = {path.parent.name for path in home.glob("experiments/*/controller.lock")}
+    names = ran | {path.name for path in home.glob("checkpoints/*")}
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class ExperimentFiles:

@@ -16,7 +16,7 @@ from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.ledger import Ledger
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.experiment.machinery import Machinery, Workshop
-from mnist_trials.experiment.recovery import clear_leftovers, load_trials, settle
+from mnist_trials.experiment.recovery import clear_leftovers, load_trials, remove_orphans, settle
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.slots import concurrency, slots_per_trial
 from mnist_trials.experiment.trial_events import TrialEvents
@@ -91,8 +91,13 @@ class _Charge:
         """Run the controller; the followers see it from before its start to its summary."""
         config, machinery = self._config, self._machinery
         files, experiment_id = self._files, self._experiment.id
-        if self._reader.experiment(experiment_id).state.ended:
-            return  # another controller was there while the lock was waited for
+        # Another controller may have been there while the lock was waited for.
+        state = self._reader.experiment(experiment_id).state
+        if state.ended:
+            return
+        if state is ExperimentState.STOPPING:
+            settle(self._store, self._reader, experiment_id, ExperimentState.CANCELED, "cancelled")
+            return
         clear_leftovers(self._reader, experiment_id)
         search = Search(machinery.searcher, config)
         if (saved := self._reader.searcher(experiment_id)) is not None:
@@ -125,6 +130,7 @@ class _Charge:
             )
         )
         controller.run(stale_command)
+        remove_orphans(self._reader, experiment_id)
         followers.finish(self._reader.summary(experiment_id))
 
     def _note(self, message: str) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mnist_trials.errors import StoreError, UsageError
@@ -30,8 +30,9 @@ def controller_lock(path: Path, experiment_id: int) -> Iterator[None]:
                 f"Experiment {experiment_id} is already being run by process {locked_by(path)}. "
                 f"`mnist-trials wait {experiment_id}` follows it."
             )
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # a full disk: the lock is held all the same, and deleting makes room
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         _held.add(descriptor)
         yield
     finally:

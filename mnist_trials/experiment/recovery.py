@@ -96,10 +96,10 @@ def make_plan(reader: Reader, experiment_id: int) -> Plan:
 
 def load_trials(reader: Reader, experiment_id: int) -> Trials:
     """The trials of an experiment as the store has them."""
-    checkpoints: dict[int, list[tuple[int, str]]] = {}
+    checkpoints: dict[int, list[CheckpointRow]] = {}
     for row in reader.checkpoints(experiment_id):
         if row.state == "COMPLETED":
-            checkpoints.setdefault(row.trial_id, []).append((row.batches, row.uuid))
+            checkpoints.setdefault(row.trial_id, []).append(row)
     ended: Counter[TrialState] = Counter()
     live: dict[int, LiveTrial] = {}
     for trial in reader.trials(experiment_id):
@@ -123,6 +123,11 @@ def clear_leftovers(reader: Reader, experiment_id: int) -> None:
                 f"Process group {identity.pid}, left by a dead controller of experiment {experiment_id}, could not be "
                 "ended: it is stuck in the kernel, perhaps in a device or a network file system. Try again later."
             )
+    remove_orphans(reader, experiment_id)
+
+
+def remove_orphans(reader: Reader, experiment_id: int) -> None:
+    """Remove what workers that were killed have written and nobody has stored. No worker may be at work."""
     files = ExperimentFiles(reader.home, experiment_id)
     for name in _orphans(files, reader.checkpoints(experiment_id)):
         shutil.rmtree(files.checkpoints / name, ignore_errors=True)
@@ -144,16 +149,22 @@ def settle(store: Store, reader: Reader, experiment_id: int, state: ExperimentSt
         transaction.update_experiment(experiment_id, state=state, message=message)
 
 
-def _live(trial: TrialRow, checkpoints: list[tuple[int, str]], runs: list[RunRow]) -> LiveTrial:
+def _live(trial: TrialRow, checkpoints: list[CheckpointRow], runs: list[RunRow]) -> LiveTrial:
     closed = [run for run in runs if run.ended is not None]
     opened = [run for run in runs if run.ended is None]
     return LiveTrial(
         trial,
-        checkpoints=checkpoints,
+        checkpoints=[(row.batches, row.uuid) for row in checkpoints if not _is_left(row, runs)],
         runs=runs[-1].run if runs else 0,
         previous_error=closed[-1].error if closed else None,
         run=opened[-1] if opened else None,
     )
+
+
+def _is_left(checkpoint: CheckpointRow, runs: list[RunRow]) -> bool:
+    """Whether a later run went on from before `checkpoint`, which could not be read then."""
+    later = (run for run in runs if run.run > checkpoint.run and run.backend)  # with a backend: it came to training
+    return any(run.start_batches < checkpoint.batches for run in later)
 
 
 def _planned(trial: LiveTrial) -> PlannedTrial:

@@ -51,7 +51,7 @@ def take_snapshot(context: Path, target: Path, *, without: Path) -> None:
             _copy(entry, target / entry.relative)
     except OSError as error:
         raise UsageError(
-            f"The context {context} cannot be copied: {error.strerror or error} ({error.filename})."
+            f"The context {context} cannot be copied to {target}: {error.strerror or error} ({error.filename})."
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, final
 from mnist_trials.config import ExperimentConfig, Loaded, load
 from mnist_trials.errors import ConfigError, PluginError, Problem, StoreError, UsageError
 from mnist_trials.experiment.entrypoint import check_entrypoint
-from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.home import ExperimentFiles, last_number
 from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.snapshot import take_snapshot
 from mnist_trials.plugin import get_plugins
@@ -79,7 +79,8 @@ def store_new(home: Path, submission: Submission) -> int:
 def _store(store: Store, home: Path, staging: Path, submission: Submission) -> int:
     config = submission.loaded.config
     with store.transaction() as transaction:
-        experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options)
+        number = last_number(home)
+        experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options, above=number)
         for warning in (*submission.loaded.warnings, *_kept(config)):
             transaction.add_notice(experiment_id, None, warning)
         folder = ExperimentFiles(home, experiment_id).directory
@@ -144,6 +145,7 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
         ("resume", config.resume is not None),
         ("watch", config.watch is not None),
         ("log_policies", bool(config.log_policies)),
+        ("searcher.max_time", config.searcher.settings.get("max_time") is not None),
         ("searcher.source_trial_id", config.searcher.source_trial_id is not None),
         ("searcher.source_checkpoint_uuid", config.searcher.source_checkpoint_uuid is not None),
         ("checkpoint_storage.max_checkpoint_bytes", config.checkpoint_storage.max_checkpoint_bytes is not None),

@@ -51,6 +51,7 @@ class TrialEvents:
         self._decisions = decisions
         self._followers = followers
         self._max_restarts = max_restarts
+        self.held = ""  # why nothing can go on until a person has done something
 
     def apply(self, step: Step, trial: LiveTrial, run: RunRow, event: Event) -> None:
         """Apply `event`, which is of `run`, the attempt of `trial` that is on."""
@@ -78,6 +79,8 @@ class TrialEvents:
 
     def _started(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialStarted) -> None:
         transaction, row = step.transaction, trial.row
+        # What lies beyond could not be read and belongs to a past that this run leaves.
+        trial.checkpoints = [entry for entry in trial.checkpoints if entry[0] <= event.batches]
         transaction.supersede_metrics(self._experiment_id, row.trial_id, event.batches)
         row = replace(row, state=TrialState.RUNNING, batches=event.batches, message="")
         if row.best_batches is not None and row.best_batches > event.batches:
@@ -140,8 +143,10 @@ class TrialEvents:
 
     def _exited(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialExited) -> None:
         trial.reported = True
-        batches = max(event.batches, run.batches)
-        self._put_run(step, trial, replace(run, outcome=event.outcome, batches=batches, error=event.error))
+        run = replace(run, batches=max(event.batches, run.batches))
+        if run.error is None:  # of several ranks the first that fails is the cause
+            run = replace(run, outcome=event.outcome, error=event.error)
+        self._put_run(step, trial, run)
 
     def _gone(self, step: Step, trial: LiveTrial, run: RunRow, event: WorkersExited) -> None:
         self._finish(step, trial, run, event.exit_codes, event.reason)
@@ -188,6 +193,13 @@ class TrialEvents:
                 decisions.fail(step, trial, "invalid_hp", message, error)
             case End.ERROR:
                 decisions.fail(step, trial, "error", message, error)
+            case End.HELD:
+                self.held = message
+                trial.row = replace(trial.row, state=TrialState.PAUSED, message=message, error=error)
+                step.transaction.put_trial(trial.row)
+                self.notice(
+                    step, trial, f"{message.rstrip('.')}; the experiment is paused: activated again, {_goes_on(trial)}"
+                )
             case End.RESTART:
                 trial.row = replace(trial.row, state=TrialState.QUEUED, restarts=trial.row.restarts + 1, error=error)
                 step.transaction.put_trial(trial.row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +13,9 @@ from mnist_trials.records import ErrorInfo, Outcome
 
 # Sent by people, schedulers and the kernel's out-of-memory killer: they say nothing about what the trial did.
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+# Words of the system that stand in the message of whoever ran into a full disk: a checkpoint, a library, the launcher.
+_DISK_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 @final
@@ -23,6 +28,7 @@ class End(Enum):
     CANCELED = "canceled"
     INVALID_HP = "invalid_hp"
     RESTART = "restart"
+    HELD = "held"  # a full disk: no fault of the trial, which goes on when a person has made room
     ERROR = "error"
 
 
@@ -78,6 +84,8 @@ def judge(run: RunEnd, *, previous: ErrorInfo | None, restarts: int, max_restart
 
 def _failure(run: RunEnd, error: ErrorInfo, previous: ErrorInfo | None, restarts: int, max_restarts: int) -> Verdict:
     what = f"{error.type}: {error.message}"
+    if any(words in error.message for words in _DISK_FULL):
+        return Verdict(End.HELD, error, what)
     if not error.retryable:
         return Verdict(End.ERROR, error, what)
     if not _by_outside_signal(run) and _same(error, previous):

@@ -102,6 +102,15 @@ class WorkerHandle(ABC):
     def kill(self) -> None:
         """End every process of the run at once, with all they started."""
 
+    def hold_events(self, hold: bool) -> None:
+        """Leave unread from now on what the workers say (`hold`), or read it again.
+
+        Asked for when more is said than can be stored: once their line is full, `Channel.emit` waits. What was read
+        before may still be delivered; requests, output, the workers' end and `WorkersExited` are not held up. May be
+        called from any thread, within `deliver` too, and must not wait. A launcher that does nothing here lets events
+        pile up in the controller's memory.
+        """
+
     @abstractmethod
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for all of it to be gone; whether it is."""

@@ -75,6 +75,7 @@ def open_for_reading(home: Path) -> sqlite3.Connection:
     _require_sqlite()
     path = home / FILE_NAME
     if not _exists(path):
+        _require_folder(home)
         return _empty()
     _refuse_network(home)
     with translating(path):
@@ -152,8 +153,16 @@ def _require_sqlite() -> None:
         raise StoreError(f"SQLite {wanted} or newer is needed; this Python has {sqlite3.sqlite_version}.")
 
 
+def _require_folder(home: Path) -> None:
+    """A home that is not there yet is fine, unless a file stands in its way."""
+    there = next(path for path in (home, *home.parents) if path.exists())
+    if not there.is_dir():
+        raise StoreError(_home_problem(home, f"{there} is not a folder"))
+
+
 def _make_home(home: Path) -> None:
     try:
+        _require_folder(home)
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(_home_problem(home, error.strerror or str(error))) from error

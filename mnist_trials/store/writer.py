@@ -104,9 +104,13 @@ class Transaction:
         self.sequence = sequence
         self.time = time
 
-    def add_experiment(self, name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> int:
-        """A new experiment, ACTIVE; returns its id, which no other experiment of this store ever had."""
+    def add_experiment(
+        self, name: str, config: Mapping[str, Any], options: Mapping[str, Any], *, above: int = 0
+    ) -> int:
+        """A new experiment, ACTIVE; returns its id, above `above`, which no other experiment of this store ever had."""
+        given = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'experiments'").fetchone()
         values: codec.Columns = {
+            "id": max(above, given[0] if given else 0) + 1,
             "name": name,
             "state": ExperimentState.ACTIVE.value,
             "config": codec.to_text(config),
@@ -268,4 +272,11 @@ class Transaction:
         return self._number(query, (*values.values(), self.sequence))
 
     def _number(self, query: str, values: Sequence[object]) -> int:
-        return int(self._connection.execute(query, values).fetchone()[0])
+        try:
+            return int(self._connection.execute(query, values).fetchone()[0])
+        except UnicodeEncodeError:  # half a character, from a user's own text
+            return int(self._connection.execute(query, [_storable(value) for value in values]).fetchone()[0])
+
+
+def _storable(value: object) -> object:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value

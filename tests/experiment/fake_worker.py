@@ -85,11 +85,19 @@ class Fake:
                     retryable=self.hparams.get("retryable", True),
                 )
                 sys.exit(self.exit(Outcome.FAILED, error))
+            case "raise_and_say_done":  # as two ranks would
+                error = ErrorInfo(type="ValueError", message="the cause", traceback="", batches=self.batches)
+                self.exit(Outcome.FAILED, error)
+                sys.exit(self.exit(Outcome.COMPLETED))
             case "invalid":
                 error = ErrorInfo(type="InvalidHP", message="lr too big", traceback="", batches=self.batches)
                 sys.exit(self.exit(Outcome.INVALID_HP, error))
             case "exit":
                 os._exit(self.hparams["code"])
+            case "kill_in_saving":
+                Path(self.spec.checkpoint_root, ".tmp-half").mkdir()
+                Path(self.spec.checkpoint_root, "written-not-told").mkdir()
+                os.kill(os.getpid(), signal.SIGKILL)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hold":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -114,6 +117,11 @@ def test_a_checkpoint_that_was_written_and_not_stored_is_removed(lab: Any) -> No
     check_that_nothing_is_left(lab, second)
 
 
+def test_what_a_killed_worker_had_half_saved_is_removed_in_the_end(lab: Any) -> None:
+    assert lab.trial(length=4, launcher="local", do="kill_in_saving", at=3, in_runs=[1])["state"] == "COMPLETED"
+    check_that_nothing_is_left(lab, 1)
+
+
 def test_a_second_controller_is_refused_while_the_first_is_at_work(lab: Any) -> None:
     experiment_id = lab.submit(lab.config(launcher="local", do="hold", at=1))
     first = lab.start(experiment_id)
@@ -145,3 +153,61 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_controller_that_died(lab: An
         for descriptor in (*to_child, *from_child):
             os.close(descriptor)
         os.waitpid(child, 0)
+
+
+def limited(code: str) -> str:
+    """Run `code` where no file can be written beyond the limit it sets by `limit(bytes)`; returns what it prints."""
+    head = """
+        import resource
+        def limit(size):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    """
+    text = textwrap.dedent(head) + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_a_store_that_becomes_full_is_told_with_what_to_do_and_can_be_gone_on_from(lab: Any) -> None:
+    lab.trial(length=40)
+    experiment_id = lab.submit(lab.config(length=40))
+    told = limited(
+        f"""
+        import importlib
+        from pathlib import Path
+        from mnist_trials.errors import StoreError
+        from mnist_trials.experiment.life import take_charge
+        follower = importlib.import_module("recording_logger").Recording(lambda event: limit(4096))
+        try:
+            take_charge(Path({str(lab.home)!r}), {experiment_id}, [follower], target="fake_worker:run")
+        except StoreError as error:
+            print(error.exit_status, error)
+        """
+    )
+    assert told.startswith("1 The controller cannot go on: The store ")
+    assert "disk is full" in told
+    assert f"`mnist-trials activate {experiment_id}` goes on" in told
+    assert lab.run(experiment_id)["state"] == "COMPLETED"
+    assert lab.values(experiment_id) == lab.values(1)
+
+
+def test_the_lock_can_be_taken_on_a_full_disk_so_that_deleting_makes_room(lab: Any) -> None:
+    told = limited(
+        f"""
+        from pathlib import Path
+        from mnist_trials.experiment.lock import controller_lock, is_locked
+        path = Path({str(lab.files(1).lock)!r})
+        limit(0)
+        with controller_lock(path, 1):
+            print(is_locked(path))
+        """
+    )
+    assert told == "True\n"
+
+
+def test_a_store_begun_anew_in_an_old_home_takes_no_old_checkpoints(lab: Any) -> None:
+    lab.trial()
+    saved = sorted(lab.files(1).checkpoints.rglob("*"))
+    for file in lab.home.glob("store.sqlite*"):
+        file.unlink()
+    summary = lab.trial()
+    assert summary["experiment_id"] == 2
+    assert sorted(lab.files(1).checkpoints.rglob("*")) == saved

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mnist_trials.experiment import api
 from mnist_trials.experiment.life import take_charge
 from mnist_trials.records import Outcome, TrialState
+from mnist_trials.store import open_store
 from mnist_trials.store.rows import TrialRow
 
 
@@ -190,3 +193,45 @@ def test_damaged_checkpoints_are_marked_and_the_one_before_is_gone_on_from(lab: 
     }
     assert lab.values(experiment_id) == lab.values(1)
     assert told == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("launcher", ["inline", "local"])
+@pytest.mark.parametrize("message", ["cannot be written: No space left on device. Make room.", "Disk quota exceeded"])
+def test_a_full_disk_pauses_the_experiment_and_activate_goes_on_when_there_is_room(
+    lab: Any, launcher: str, message: str
+) -> None:
+    lab.trial(length=8)
+    experiment_id = lab.submit(
+        lab.config(length=8, launcher=launcher, do="raise", at=5, in_runs=[1, 2], message=message)
+    )
+    for _ in range(2):
+        summary = lab.run(experiment_id)
+        assert (summary["state"], summary["trials"][0]["state"]) == ("PAUSED", "PAUSED")
+        with lab.reader() as reader:
+            assert reader.experiment(experiment_id).message == f"ValueError: {message}"
+    assert "the experiment is paused: activated again, it goes on from batch 4" in lab.notices(experiment_id)
+    summary = lab.run(experiment_id)
+    assert (summary["state"], summary["trials"][0]["restarts"]) == ("COMPLETED", 0)
+    assert lab.values(experiment_id) == lab.values(1)
+
+
+def test_of_several_last_words_the_first_failure_is_the_cause(lab: Any) -> None:
+    config = lab.config(launcher="local", do="raise_and_say_done", at=3) | {"max_restarts": 0}
+    assert lab.run(lab.submit(config))["state"] == "ERROR"
+    assert the_trial(lab).message == "ValueError: the cause"
+
+
+def test_a_checkpoint_beyond_the_start_of_a_later_run_is_not_gone_on_from(lab: Any) -> None:
+    """It could not be read then, so that run left its past."""
+    experiment_id = lab.submit(lab.config(length=8, launcher="local", do="hold", at=6, in_runs=[1]))
+    process = lab.start(experiment_id)
+    lab.wait_until_holding(experiment_id)
+    process.kill()
+    process.communicate(timeout=60)
+    with lab.reader() as reader, open_store(lab.home) as store, store.transaction() as transaction:
+        (run,) = reader.runs(experiment_id, 1)
+        transaction.put_run(experiment_id, replace(run, ended=1.0))
+        transaction.put_run(experiment_id, replace(run, run=2, start_batches=4, backend="cpu", ended=2.0))
+        transaction.put_run(experiment_id, replace(run, run=3, start_batches=0, backend="", ended=3.0))
+    (trial,) = api.plan(experiment_id, home=lab.home).trials
+    assert (trial.action, trial.batches) == ("continue", 4)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from mnist_trials.errors import UsageError
 from mnist_trials.experiment import api
+from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.plugin.processes import group_members
 from mnist_trials.records import ExperimentState, Outcome, TrialState
+
+DEADLINE = 60
 
 
 def held(lab: Any, launcher: str = "local") -> tuple[int, Any]:
@@ -225,3 +229,27 @@ def test_a_plan_says_what_would_be_lost_ended_and_removed(lab: Any) -> None:
 def test_a_plan_for_a_new_experiment_is_to_ask_the_searcher(lab: Any) -> None:
     experiment_id = lab.submit()
     assert "ask the searcher" in str(api.plan(experiment_id, home=lab.home))
+
+
+@pytest.mark.parametrize(("command", "state"), [("pause", "PAUSED"), ("cancel", "CANCELED"), ("kill", "CANCELED")])
+def test_a_command_that_comes_as_the_controller_ends_is_carried_out_all_the_same(
+    lab: Any, command: Any, state: str
+) -> None:
+    experiment_id = lab.submit()
+    with ThreadPoolExecutor() as pool:
+        with controller_lock(lab.files(experiment_id).lock, experiment_id):
+            asked = pool.submit(api.request, experiment_id, command, home=lab.home)
+            lab.wait_for(lambda: waiting(lab, experiment_id))
+        asked.result(DEADLINE)
+    with lab.reader() as reader:
+        assert reader.experiment(experiment_id).state == state
+
+
+def test_activate_that_comes_as_the_controller_ends_says_that_nobody_heard(lab: Any) -> None:
+    experiment_id = lab.submit()
+    with ThreadPoolExecutor() as pool:
+        with controller_lock(lab.files(experiment_id).lock, experiment_id):
+            asked = pool.submit(api.request, experiment_id, "activate", home=lab.home)
+            lab.wait_for(lambda: waiting(lab, experiment_id))
+        with pytest.raises(api.NoController):
+            asked.result(DEADLINE)

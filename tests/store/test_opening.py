@@ -42,8 +42,15 @@ def test_reading_where_there_is_no_store_finds_nothing_and_makes_nothing(tmp_pat
 
 def test_a_home_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
-    with pytest.raises(StoreError, match=r"home .*/home cannot be used: File exists.*--home"):
+    with pytest.raises(StoreError, match=r"home .*/home cannot be used: .*/home is not a folder\..*--home"):
         open_store(tmp_path / "home")
+
+
+@pytest.mark.parametrize("home", ["home", "home/below"])
+def test_a_home_that_is_a_file_is_not_read_as_an_empty_one(tmp_path: Path, home: str) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(StoreError, match=rf"home .*/{home} cannot be used: .*/home is not a folder\..*--home"):
+        open_reader(tmp_path / home)
 
 
 def test_a_home_that_cannot_be_made_is_refused() -> None:

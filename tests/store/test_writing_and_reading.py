@@ -347,3 +347,18 @@ def test_a_store_kept_locked_is_told(home: Path, with_trial: Store, monkeypatch:
         other.transaction(),
     ):
         pass
+
+
+def test_half_a_character_in_a_text_is_kept_as_its_escape(with_trial: Store, home: Path) -> None:
+    with with_trial.transaction() as transaction:
+        transaction.add_notice(1, 1, "half a \ud83d smile")
+    with open_reader(home) as reader:
+        assert reader.notices(1)[-1].message == "half a \\ud83d smile"
+
+
+def test_an_experiment_gets_a_number_above_the_one_given_and_never_an_old_one(store: Store) -> None:
+    ids = []
+    for above in (0, 7, 0, 3):
+        with store.transaction() as transaction:
+            ids.append(transaction.add_experiment("x", {}, {}, above=above))
+    assert ids == [1, 8, 9, 10]

@@ -18,8 +18,8 @@ Callback = Callable[[], None]
 class Pump:
     """Calls back, on its own thread, when a descriptor becomes readable.
 
-    `watch` and `forget` are for the callbacks themselves; `call` is for every thread. The thread is a daemon: workers
-    end with the process that holds their pipes, so there is nothing for it to finish.
+    `watch`, `ignore` and `forget` are for the callbacks themselves; `call` is for every thread. The thread is a
+    daemon: workers end with the process that holds their pipes, so there is nothing for it to finish.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,14 @@ class Pump:
         """Call `callback` whenever `descriptor` is readable or at its end."""
         self._selector.register(descriptor, selectors.EVENT_READ, callback)
 
+    def ignore(self, descriptor: int) -> None:
+        """No longer watch `descriptor`; no effect where it is not watched."""
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
+
     def forget(self, descriptor: int) -> None:
         """No longer watch `descriptor`, and close it."""
-        self._selector.unregister(descriptor)
+        self.ignore(descriptor)
         os.close(descriptor)
 
     def close(self) -> None:

@@ -58,6 +58,7 @@ class Worker:
             os.close(descriptor)
         os.set_blocking(self._requests, False)
         self._takers = {output: self._take_output, events: self._take_events}
+        self._events = events
         self.identity = identify(self._process.pid)
 
     def request(self, request: StopRequest) -> None:
@@ -81,8 +82,15 @@ class Worker:
         self._output = output
         self._event = event
         for descriptor in self._takers:
-            pump.watch(descriptor, partial(self._read, descriptor, CHUNK))
+            self._listen(descriptor)
         self._await_end(self._process.pid, lambda: ended(self._peek_exit_code()))
+
+    def hold_events(self, hold: bool) -> None:
+        """Leave the pipe of events unread, or read it again; on the pump's thread, after `watch`."""
+        if self._events in self._takers:
+            self._pump.ignore(self._events)
+            if not hold:
+                self._listen(self._events)
 
     def sweep(self, gone: Callable[[], None]) -> None:
         """End what the process started and left behind; `gone` is called when all of it has ended and was heard."""
@@ -98,6 +106,9 @@ class Worker:
 
         for pid in tuple(left):
             self._await_end(pid, partial(one_ended, pid))
+
+    def _listen(self, descriptor: int) -> None:
+        self._pump.watch(descriptor, partial(self._read, descriptor, CHUNK))
 
     def _await_end(self, pid: int, ended: Callable[[], None]) -> None:
         try:

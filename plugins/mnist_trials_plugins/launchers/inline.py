@@ -139,7 +139,7 @@ def _run(spec: WorkerSpec, channel: Channel) -> int:
             return _INTERRUPTED
         except SystemExit as error:
             return error.code if isinstance(error.code, int) else int(error.code is not None)
-        except Exception:
+        except BaseException:  # such as asyncio.CancelledError: it ends the trial, not the controller
             traceback.print_exc()
             return 1
 

@@ -75,6 +75,10 @@ class LocalHandle(WorkerHandle):
                 worker.kill()
 
     @override
+    def hold_events(self, hold: bool) -> None:
+        self._pump.call(partial(self._on_hold, hold))
+
+    @override
     def join(self, timeout: float) -> bool:
         return self._gone.wait(timeout)
 
@@ -107,6 +111,10 @@ class LocalHandle(WorkerHandle):
 
     def _on_event(self, event: Event) -> None:
         self._deliver(event)
+
+    def _on_hold(self, hold: bool) -> None:
+        for worker in self._workers:
+            worker.hold_events(hold)
 
     def _on_output(self, rank: int, data: bytes) -> None:
         marker = self._markers.get(rank)

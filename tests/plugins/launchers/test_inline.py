@@ -76,6 +76,11 @@ def test_it_takes_no_options() -> None:
         get_plugins().find("launcher", "inline").factory({"pdb": True})
 
 
+def test_what_only_base_exception_catches_ends_the_trial_and_not_the_controller(tmp_path: Path) -> None:
+    spec = script(tmp_path, "import asyncio\nraise asyncio.CancelledError", "python3", "script.py")
+    assert exit_codes(run(spec)) == (1,)
+
+
 def test_it_runs_one_rank_only(tmp_path: Path) -> None:
     handle = get_plugins().find("launcher", "inline").factory({}).create(worker_specs(tmp_path, "waits", size=2))
     events: list[Event] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mnist_trials.errors import PluginError
-from mnist_trials.events import Notice, TrialExited, WorkersExited, WorkersLaunched
+from mnist_trials.events import Event, Notice, TrialExited, WorkersExited, WorkersLaunched
 from mnist_trials.plugin import Launcher, WorkerSpec, get_plugins
 from mnist_trials.plugin.processes import group_members, identify
 from mnist_trials.testing import LauncherSuite
@@ -150,6 +150,37 @@ def test_events_of_several_threads_do_not_mix(launcher: Launcher, tmp_path: Path
     for name in "ab":
         heard = [message.rstrip(".") for message in run.messages if message.startswith(name)]
         assert heard == [f"{name}{number}" for number in range(200)]
+
+
+def test_a_worker_whose_events_are_held_waits_and_loses_none(launcher: Launcher, tmp_path: Path) -> None:
+    count = 3000
+    handle = launcher.create(worker_specs(tmp_path, "counts", events=count, bytes=1000))
+    heard: list[Event] = []
+
+    def deliver(event: Event) -> None:
+        heard.append(event)
+        if len(heard) == 2:
+            handle.hold_events(True)
+
+    handle.start(deliver)
+    wait_until(lambda: len(heard) >= 2)
+    (beside := tmp_path / "beside").mkdir()
+    Run(launcher, worker_specs(beside, "counts", events=count, bytes=1000)).start().end()
+    assert len(heard) < count / 10
+    assert not handle.join(0.0)
+    handle.hold_events(False)
+    assert handle.join(DEADLINE)
+    messages = [event.message.rstrip(".") for event in heard if isinstance(event, Notice)]
+    assert messages == [str(number) for number in range(count)]
+
+
+def test_a_worker_whose_events_are_held_can_be_killed(launcher: Launcher, tmp_path: Path) -> None:
+    run = Run(launcher, worker_specs(tmp_path, "counts", events=1_000_000, bytes=1000)).start()
+    run.wait_for_messages(1)
+    run.handle.hold_events(True)
+    run.handle.kill()
+    assert run.end().exit_codes == (-9,)
+    run.handle.hold_events(False)
 
 
 def test_an_interpreter_that_is_gone_is_told(
