@@ -25,6 +25,7 @@ from mnist_trials.events import (
     WorkersExited,
 )
 from mnist_trials.plugin.logger import Logger, LoggerContext
+from mnist_trials.records import Outcome
 
 REPORT_SECONDS = 5.0
 """At most one line of training metrics per trial in this time."""
@@ -44,7 +45,7 @@ class TrialView:
     rate: float | None = None  # samples per second over the last reporting period
     training: str = ""
     validation: str = ""
-    exited: bool = False  # the worker has said how it ended
+    ended: Outcome | None = None  # how the worker said it ended
     said: float | None = None  # when its training metrics were last written
 
     @property
@@ -129,7 +130,7 @@ class PlainDisplay(Display):
 def _update(view: TrialView, event: Event) -> None:
     match event:
         case TrialStarted():
-            view.run, view.running, view.exited = event.run, True, False
+            view.run, view.running, view.ended = event.run, True, None
             view.batches, view.rate = event.batches, None
             view.records = None if event.batches else 0
         case ProgressReported():
@@ -143,7 +144,7 @@ def _update(view: TrialView, event: Event) -> None:
         case ValidationCompleted():
             view.validation = metrics_text(event.metrics)
         case TrialExited():
-            view.exited, view.batches = True, event.batches
+            view.ended, view.batches = event.outcome, event.batches
         case WorkersExited():
             view.running = False
 
@@ -185,8 +186,15 @@ def _exited(view: TrialView, event: TrialExited) -> str:
 
 
 def _gone(view: TrialView, event: WorkersExited) -> str | None:
-    return None if view.exited else f"{ATTENTION}: trial {view.name} {_death(event)}"
+    if view.ended is None:
+        return f"{ATTENTION}: trial {view.name} {_death(event)}"
+    if view.ended in _FAILED or not any(event.exit_codes):
+        return None
+    status = ", ".join(str(code) for code in event.exit_codes)
+    return f"{ATTENTION}: trial {view.name} had ended when its process failed, exit status {status}; see its log"
 
+
+_FAILED = (Outcome.FAILED, Outcome.INVALID_HP)
 
 _SENTENCES: dict[type[Event], Callable[[TrialView, Any], str | None]] = {
     TrialStarted: _started,

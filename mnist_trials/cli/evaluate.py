@@ -54,7 +54,7 @@ def _evaluate(call: Invocation) -> int:
                 metrics = _evaluated(call, checkpoint, said)
         except MnistTrialsError:
             raise
-        except Exception as error:  # the user's own code
+        except (Exception, SystemExit) as error:  # the user's own code
             return tell_trial(describe(error, manifest.batches), "the trial fails", call.screen, 1)
     trial = f"{manifest.experiment_id}.{manifest.trial_id}"
     if call.screen.json:

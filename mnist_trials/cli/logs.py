@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +30,7 @@ def _logs(call: Invocation) -> int:
     else:
         ended = _Ended(call, trial.experiment_id, trial.trial_id)
     for piece in follow(path, ended):
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        call.screen.raw(piece)
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mnist_trials import __version__
 from mnist_trials.cli import failures, registry
 from mnist_trials.cli.command import PROGRAM, ArgumentParser, Command, Invocation, add_global_options
-from mnist_trials.cli.screen import Screen, discard
+from mnist_trials.cli.screen import Screen, discard, mend_streams
 from mnist_trials.errors import MnistTrialsError, UsageError
 from mnist_trials.experiment.home import resolve_home
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    mend_streams()
     screen = Screen(json="--json" in arguments)
     home = resolve_home(None)
     try:

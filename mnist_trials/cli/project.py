@@ -58,7 +58,11 @@ COMMANDS = (
     Command(
         name="init",
         group="Start",
-        summary="write a small project: trial.py, train.py and configs that run as they are",
+        summary="write a small project: trial.py, train.py and configs",
+        description=(
+            "const.yaml and train.py run as they are. distributed.yaml, dist_random.yaml and adaptive.yaml are for "
+            "several slots and for searches, which this version refuses."
+        ),
         run=_init,
         configure=_arguments,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ def _describe(call: Invocation) -> int:
     if call.screen.json:
         call.screen.document(standing.summary)
         return 0
-    for line in [*experiment_lines(standing), *(f"  {line}" for line in error_lines(standing))]:
+    told = [*_description(standing.experiment), *(f"  {line}" for line in error_lines(standing))]
+    for line in [*experiment_lines(standing), *told]:
         call.screen.say(line)
     if notices:
         call.screen.say("notices:")
@@ -63,6 +65,17 @@ def _describe(call: Invocation) -> int:
             where = "" if notice.trial_id is None else f"trial {standing.experiment.id}.{notice.trial_id}: "
             call.screen.say(f"  {_date(notice.time)}  {where}{notice.message}")
     return 0
+
+
+def _description(experiment: ExperimentRow) -> list[str]:
+    """What the config says of the experiment for people."""
+    config = experiment.config
+    told = {
+        "project": config.get("project"),
+        "labels": ", ".join(config.get("labels") or ()),
+        "about": " ".join((config.get("description") or "").split()),
+    }
+    return [f"  {name:<11} {text}" for name, text in told.items() if text]
 
 
 def _trials(call: Invocation) -> int:
@@ -150,12 +163,14 @@ def _checkpoints(call: Invocation) -> int:
 def _print_csv(screen: Screen, rows: Sequence[MetricRow]) -> None:
     """One line per report; a metric that was not reported there is empty, one that was not finite is `nan`."""
     names = _metric_names(rows)
-    writer = csv.writer(screen.stream, lineterminator="\n")
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(["trial_id", "run", "kind", "batches", "epochs", "records", "seconds", "time", *names])
     for row in rows:
         values = [_csv_cell(row.metrics, name) for name in names]
         place = [row.trial_id, row.run, row.kind, row.batches, row.epochs, row.records, row.seconds, row.time]
         writer.writerow([*place, *values])
+    screen.say(lines.getvalue().removesuffix("\n"))
 
 
 def _metric_names(rows: Sequence[MetricRow]) -> list[str]:

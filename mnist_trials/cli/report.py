@@ -91,7 +91,8 @@ def error_lines(standing: Standing) -> list[str]:
         if trial.state is TrialState.ERROR:
             what = f"{trial.error.type}: {trial.error.message}" if trial.error else trial.message
             name = f"{standing.experiment.id}.{trial.trial_id}"
-            lines.append(f"trial {name} ended in error at batch {trial.batches}: {what}")
+            batches = trial.error.batches if trial.error else trial.batches
+            lines.append(f"trial {name} ended in error at batch {batches}: {what}")
     return lines
 
 

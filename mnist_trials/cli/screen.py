@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO, final
+
+from mnist_trials.errors import UsageError
 
 ATTENTION = "ATTENTION"
 """How a line begins that nobody should miss."""
@@ -32,21 +35,39 @@ class Screen:
         return sys.stderr if self.json else sys.stdout
 
     def say(self, text: str = "") -> None:
-        """A line for a person; seen at once, also through a pipe. Lost where nobody reads any more."""
-        try:
-            print(text, file=self.stream, flush=True)
-        except BrokenPipeError:
-            discard(self.stream)
+        """A line for a person; seen at once, also through a pipe. Lost where nobody reads any more.
+
+        Raises:
+            UsageError: it cannot be written (a full disk).
+        """
+        _put(text, self.stream)
 
     def warn(self, text: str) -> None:
-        """A line on stderr."""
-        sys.stdout.flush()
-        print(text, file=sys.stderr, flush=True)
+        """A line on stderr; lost where it cannot be written: there is no other place to say so."""
+        with suppress(UsageError):
+            _put(text, sys.stderr)
 
     def document(self, value: Any) -> None:
-        """The JSON document; called once per command."""
+        """The JSON document; called once per command. Lost, or UsageError, as with `say`."""
         self.documented = True
-        print(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False), flush=True)
+        escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+        _put(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=escaped), sys.stdout)
+
+    def raw(self, data: bytes) -> None:
+        """Bytes on stdout, as they are.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            UsageError: they cannot be written.
+        """
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            discard(sys.stdout)
+            raise _unwritable(error) from error
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -68,6 +89,42 @@ class Screen:
         """Rows under a header, in columns."""
         for line in table(header, rows):
             self.say(line)
+
+
+def _put(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        discard(stream)
+    except OSError as error:
+        discard(stream)
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> UsageError:
+    return UsageError(f"the output cannot be written: {error.strerror}")
+
+
+def mend_streams() -> None:
+    """Have a usable stdin, stdout and stderr, whatever this process was started with.
+
+    One that is closed leads nowhere from now on: the next file opened would take its number, and be taken for it. What
+    their encoding lacks is shown as an escape.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def discard(stream: TextIO) -> None:

@@ -112,7 +112,7 @@ _REPRODUCIBILITY: Final = Section(
 )
 
 _PROFILING: Final = Section(
-    (Key("enabled", Flag(), "Whether each part of a step is timed.", False),),
+    (Key("enabled", Flag(), "Whether speed and the time spent waiting for data are reported.", False),),
     foreign=("begin_on_batch", "end_after_batch", "sync_timings"),
 )
 
@@ -175,9 +175,18 @@ EXPERIMENT: Final = Section(
         Key("perform_initial_validation", Flag(), "Whether to validate before the first batch.", False),
         Key("max_restarts", Whole(0), "How often a trial that failed is started again.", 5),
         Key("reproducibility", _REPRODUCIBILITY, "Seeds and determinism.", _REPRODUCIBILITY.defaults()),
-        Key("records_per_epoch", Whole(0), "Records in an epoch, where the data itself does not tell; 0: it does."),
+        Key(
+            "records_per_epoch",
+            Whole(0),
+            "An epoch ends after this many records; left out or 0: after each pass over the data.",
+        ),
         Key("scheduling_unit", Whole(1), "Batches from one report of training metrics to the next.", 100),
-        Key("profiling", FlagMap(_PROFILING), "Whether each part of a step is timed.", _PROFILING.defaults()),
+        Key(
+            "profiling",
+            FlagMap(_PROFILING),
+            "Whether speed and the time spent waiting for data are reported.",
+            _PROFILING.defaults(),
+        ),
         Key("log_policies", ListOf(_LOG_POLICY), "What to do when a line of a trial's log matches.", []),
         Key("backend", _BACKEND, "The kind of device; `auto`: cuda where there is one, else cpu.", {"name": "auto"}),
         Key("precision", Choice(("fp32", "bf16-mixed", "fp16-mixed", "bf16-true")), "In what to compute.", "fp32"),

@@ -70,8 +70,8 @@ class Text(Kind):
         if not self.empty and not value.strip():
             report.mistake(node.place, f"'{path}' must not be empty.")
             return BAD
-        if control := _control_character(value, self.lines):
-            report.mistake(node.place, f"'{path}' must not hold the control character {control!r}.")
+        if unfit := _unfit(value, self.lines):
+            report.mistake(node.place, f"'{path}' must not hold {unfit}.")
             return BAD
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
             return self.refuse(node, path, report)
@@ -91,9 +91,14 @@ class Text(Kind):
         return schema
 
 
-def _control_character(text: str, lines: bool) -> str | None:
+def _unfit(text: str, lines: bool) -> str | None:
+    """What `text` holds that no text here may hold, in words; None where it is fit."""
     allowed = "\n\t" if lines else ""
-    return next((c for c in text if (c < " " or c == "\x7f") and c not in allowed), None)
+    control = next((c for c in text if (c < " " or c == "\x7f") and c not in allowed), None)
+    if control is not None:
+        return f"the control character {control!r}"
+    half = re.search("[\ud800-\udfff]", text)  # of an escape, or of bytes that are no UTF-8
+    return None if half is None else f"{half[0]!r}, which is half a character"
 
 
 @final

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from mnist_trials.worker.command import become, without_launch_layer
 from mnist_trials.worker.main import fail, run
 from mnist_trials.worker.recorder import Recorder
 from mnist_trials.worker.seat import Address
+
+_GRACE_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,7 +35,24 @@ def main(arguments: Sequence[str]) -> int:
             become(without_launch_layer(command), address)
     except MnistTrialsError as error:
         return fail(spec, Recorder(_connect(address)), error)
-    return target(spec, _connect(address))
+    status = target(spec, _connect(address))
+    _end_without_its_threads(status)
+    return status
+
+
+def _end_without_its_threads(status: int) -> None:
+    """Let threads that the trial left running end by themselves for a while, then end the process all the same."""
+
+    def end() -> None:
+        left = [each.name for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+        if left:  # else the interpreter is busy with its own end
+            print(f"The trial has ended, but not its threads {', '.join(left)}: they are cut off.", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(status)
+
+    timer = threading.Timer(_GRACE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _connect(address: Address) -> PipeChannel:

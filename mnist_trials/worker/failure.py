@@ -14,6 +14,9 @@ _PACKAGE = str(Path(__file__).parent.parent) + "/"
 _USERS = _PACKAGE + "mnist/"  # the bundled trials are written as a user's are
 _MACHINERY = ("<frozen importlib", "<frozen runpy>", str(Path(traceback.__file__).parent / "importlib") + "/")
 
+_LONGEST_MESSAGE = 4_000  # characters
+_LONGEST_TRACEBACK = 40_000
+
 # Trying again from the checkpoint cannot end otherwise, or somebody wanted it to end.
 _FINAL = (TrialError, UsageError, DataError, ImportError, SyntaxError, BdbQuit, SystemExit, KeyboardInterrupt)
 
@@ -22,8 +25,8 @@ def describe(error: BaseException, batches: int) -> ErrorInfo:
     """The record of `error`, raised after `batches` of training."""
     return ErrorInfo(
         type=type(error).__name__,
-        message=_message(error),
-        traceback=format_traceback(error),
+        message=_shortened(_message(error), _LONGEST_MESSAGE),
+        traceback=_shortened(format_traceback(error), _LONGEST_TRACEBACK),
         batches=batches,
         retryable=not isinstance(error, _FINAL),
     )
@@ -42,7 +45,7 @@ def format_traceback(error: BaseException) -> str:
     """
     shown = traceback.TracebackException.from_exception(error)
     _trim(shown, error)
-    return "".join(shown.format())
+    return _writable("".join(shown.format()))
 
 
 def _message(error: BaseException) -> str:
@@ -54,7 +57,27 @@ def _message(error: BaseException) -> str:
         case BdbQuit():
             return "the debugger was left"
         case _:
-            return str(error)
+            return _text(error)
+
+
+def _text(error: BaseException) -> str:
+    """What `error` says, in characters that a store and a terminal can hold."""
+    try:
+        return _writable(str(error))
+    except Exception:  # its __str__ is the user's own
+        return "<its text cannot be had: __str__ raises>"
+
+
+def _shortened(text: str, longest: int) -> str:
+    """`text` without its middle where it is too long for a record; the log has all of it."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _trim(shown: traceback.TracebackException, error: BaseException) -> None:

@@ -46,6 +46,47 @@ def test_a_mistake_in_a_config_is_told_with_its_place(
     assert re.search(r"error: \d mistakes? in the config; nothing was started\n$", outcome.err)
 
 
+NOT_YET: list[tuple[str, str]] = [
+    # what is added to the config (key, value), as docs/config.md names it
+    ("searcher.name", "random, max_trials: 3"),
+    ("searcher.max_time", "7, time_metric: accuracy"),
+    ("searcher.source_trial_id", "3.1"),
+    ("searcher.source_checkpoint_uuid", "abc"),
+    ("resources.slots_per_trial", "auto"),
+    ("mesh", "{data: 2}"),
+    ("checkpoint_storage.type", "s3, bucket: b"),
+    ("checkpoint_storage.max_checkpoint_bytes", "9"),
+    ("compile", "program"),
+    ("log_policies", "[{pattern: x}]"),
+    ("resume", "{from: last}"),
+    ("watch", "{what: all}"),
+    ("backend", "xla"),
+    ("launcher", "ray"),
+    ("loggers", "[tensorboard]"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NOT_YET, ids=[key for key, _ in NOT_YET])
+def test_what_this_version_cannot_do_is_refused_and_documented(
+    cli, project: Path, home: Path, key: str, value: str
+) -> None:
+    section, _, name = key.rpartition(".")
+    text = project.read_text()
+    if section == "searcher":
+        text = text.replace("name: single", f"name: {value}" if name == "name" else f"name: single, {name}: {value}")
+    else:
+        text += f"{section}: {{{name}: {value}}}\n" if section else f"{name}: {value}\n"
+    if key == "mesh":
+        text += "resources: {slots_per_trial: 2}\n"
+    project.write_text(text)
+    outcome = cli("create", project)
+    assert_refused(outcome, home)
+    assert re.search(r"tiny\.yaml:\d+:\d+: ", outcome.err), outcome.err
+    page = Path(__file__).parents[2].joinpath("docs", "config.md").read_text()
+    section = page.partition("## Not in this version")[2].partition("##")[0]
+    assert f"`{key}" in section or (key == "loggers" and "logger" in section)
+
+
 def test_all_mistakes_are_told_at_once(cli, project: Path, home: Path) -> None:
     text = project.read_text().replace("max_restarts: 0", "max_restarts: 1.5").replace("name: tiny", "nam: tiny")
     project.write_text(text)
@@ -86,8 +127,12 @@ def test_a_home_that_is_no_folder(cli, project: Path, home: Path) -> None:
     home.write_text("a file")
     outcome = cli("create", project)
     assert_refused(outcome, home)
-    assert f"The home {home} cannot be used" in outcome.err
+    assert f"The home {home} cannot be used: {home} is not a folder" in outcome.err
     assert home.read_text() == "a file"
+    for arguments in (("list",), ("describe", 1), ("slots",), ("pause", 1), ("evaluate", "abc")):
+        outcome = cli(*arguments)
+        assert (outcome.status, outcome.out) == (2, ""), arguments
+        assert f"{home} is not a folder" in outcome.err
 
 
 def test_a_store_of_a_newer_version_is_left_as_it_is(cli, project: Path, home: Path) -> None:

@@ -64,18 +64,27 @@ def test_evaluate_needs_one_checkpoint_that_is_there(cli, trained, arguments: tu
     assert said in outcome.err
 
 
-def test_a_trial_that_cannot_be_evaluated_is_shown_with_its_own_traceback(program, trained, checkpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ('raise LookupError("no eyes")', "LookupError: no eyes"),
+        ('raise SystemExit("no eyes")', "SystemExit: the trial called sys.exit('no eyes')"),
+    ],
+)
+def test_a_trial_that_cannot_be_evaluated_is_shown_with_its_own_traceback(
+    program, trained, checkpoint: str, fault: str, said: str
+) -> None:
     manifest = trained.home / "checkpoints" / "1" / checkpoint / "manifest.json"
     broken = Path(json.loads(manifest.read_text())["code"]) / "tiny.py"
     text = broken.read_text()
     try:
-        broken.write_text(text.replace('print("validating")', 'raise LookupError("no eyes")'))
+        broken.write_text(text.replace('print("validating")', fault))
         outcome = program("--home", trained.home, "evaluate", checkpoint)
     finally:
         broken.write_text(text)
     assert outcome.status == 1
-    assert "mnist-trials: error: the trial fails: LookupError: no eyes" in outcome.err
-    assert outcome.err.endswith("LookupError: no eyes\n")
+    assert f"mnist-trials: error: the trial fails: {said}" in outcome.err
+    assert outcome.err.rstrip().splitlines()[-1].startswith(said.partition(":")[0])
     assert "mnist_trials/" not in outcome.err.partition("Traceback")[2]
 
 

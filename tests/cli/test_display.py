@@ -156,6 +156,19 @@ def test_the_speed_of_a_trial_that_goes_on_is_unknown_until_its_second_report() 
     assert shown(goes_on, reported(100))[-1] == "trial 3.1 batch 100 (epoch 1.00)  loss 0.5"
 
 
+def test_a_process_that_fails_after_its_trial_has_ended_is_told() -> None:
+    completed = TrialExited(**WHO, outcome=Outcome.COMPLETED, batches=9)
+    assert shown(completed, WorkersExited(**WHO, exit_codes=(1,)))[1:] == [
+        "ATTENTION: trial 3.1 had ended when its process failed, exit status 1; see its log"
+    ]
+
+
+def test_the_exit_status_of_a_trial_that_failed_says_nothing_new() -> None:
+    error = ErrorInfo(type="ValueError", message="no", traceback="", batches=9)
+    failed = TrialExited(**WHO, outcome=Outcome.FAILED, batches=9, error=error)
+    assert len(shown(failed, WorkersExited(**WHO, exit_codes=(1,)))) == 1
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -53,7 +53,7 @@ def test_create_shows_what_happens_and_ends_with_a_summary(trained) -> None:
     assert trained.created.err == ""
     lines = trained.created.out.splitlines()
     assert lines[0] == f"experiment 1 (tiny); its logs are in {trained.home}/experiments/1"
-    for start in ("trial 1.1 created: ", "trial 1.1 started on ", "trial 1.1 batch 2", "trial 1.1 validation at "):
+    for start in ("trial 1.1 created: ", "trial 1.1 started on ", "trial 1.1 batch 2/8 ", "trial 1.1 validation at "):
         assert any(line.startswith(start) for line in lines), start
     assert "Experiment 1 (tiny) COMPLETED, running time " in trained.created.out
     assert f"  mnist-trials --home {trained.home} evaluate " in trained.created.out
@@ -102,6 +102,16 @@ def test_in_the_background_from_create_to_delete(program, project: Path, home: P
     assert program("list", "--json").document == []
     assert not (home / "checkpoints" / "1").exists()
     assert not (home / "experiments" / "1").exists()
+
+
+def test_a_file_in_the_working_directory_is_never_taken_for_a_library(
+    cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("create", project, "--detach", "--test")
+    assert outcome.status == 0, outcome.err
+    assert cli("wait", 1).status == 0
 
 
 def test_an_interrupt_pauses_and_activate_goes_on(endless, program) -> None:

@@ -10,6 +10,11 @@ from mnist_trials.units import Batch
 from mnist_trials.worker.failure import describe, format_traceback
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
 def caught(function: Callable[[], object]) -> BaseException:
     """What `function` raises, with the frames from its own on."""
     with pytest.raises(BaseException) as info:  # noqa: PT011 - any
@@ -45,6 +50,15 @@ def test_the_cause_of_an_error_is_shown_too() -> None:
     assert "mnist_trials/config" not in shown
 
 
+def test_a_record_of_an_error_has_bounds() -> None:
+    info = describe(ValueError("begin" + "x" * 5_000_000 + "end"), 1)
+    assert len(info.message) < 5_000
+    assert len(info.traceback) < 50_000
+    assert info.message.startswith("begin")
+    assert "characters left out" in info.message
+    assert info.message.endswith("end")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message", "retryable"),
     [
@@ -54,6 +68,8 @@ def test_the_cause_of_an_error_is_shown_too() -> None:
         (TrialError("a rule"), "TrialError", "a rule", False),
         (InvalidHP("senseless"), "InvalidHP", "senseless", True),
         (ConfigError([]), "ConfigError", "", False),
+        (ValueError("caf\udce9"), "ValueError", "caf\\udce9", True),
+        (Unspeakable(), "Unspeakable", "<its text cannot be had: __str__ raises>", True),
         (SystemExit("bye"), "SystemExit", "the trial called sys.exit('bye')", False),
     ],
 )
