@@ -53,10 +53,14 @@ def _activate(call: Invocation) -> int:
     if call.arguments.dry_run:
         return 0
     if plan.alive:
-        api.request(experiment_id, "activate", home=call.home)
-        call.screen.say(f"It is run by another process; `{hint(call, f'wait {experiment_id}')}` waits for its end.")
-        _document(call, experiment_id)
-        return 0
+        try:
+            api.request(experiment_id, "activate", home=call.home)
+        except api.NoController:
+            pass  # it ended just now: this process takes its place
+        else:
+            call.screen.say(f"It is run by another process; `{hint(call, f'wait {experiment_id}')}` waits for its end.")
+            _document(call, experiment_id)
+            return 0
     return _detach(call, experiment_id) if call.arguments.detach else _follow(call, experiment_id)
 
 

@@ -206,14 +206,15 @@ class Controller:
 
     def _take(self, events: Sequence[Event]) -> None:
         told = [event for event in events if self._is_of_open_run(event)]
-        stored = [event for event in told if not isinstance(event, ProgressReported) or self._progress_due(event)]
-        if not stored:
-            for event in told:
-                self._followers.event(event)
+        progress = [event for event in told if isinstance(event, ProgressReported)]
+        if len(progress) == len(told) and not any(self._progress_due(event) for event in progress):
+            for report in progress:
+                self._events.note_progress(self._trials.live[report.trial_id], report)
+                self._followers.event(report)
             return
         # Nothing is decided on reports, so they need not outlive a power cut; they are most of all events.
-        with self._ledger.step(power_cut=not all(map(is_report, stored))) as step:
-            for event in stored:
+        with self._ledger.step(power_cut=not all(map(is_report, told))) as step:
+            for event in told:
                 trial = self._trials.live[event.trial_id]
                 assert trial.run is not None
                 self._events.apply(step, trial, trial.run, event)

@@ -57,6 +57,13 @@ class TrialEvents:
         """Apply `event`, which is of `run`, the attempt of `trial` that is on."""
         self._APPLY[type(event)](self, step, trial, run, event)
 
+    def note_progress(self, trial: LiveTrial, event: ProgressReported) -> None:
+        """Take note of progress in memory; it is stored with what is stored of the trial next."""
+        trial.reported = True
+        trial.row = bookkeeping.with_progress(trial.row, event)
+        if trial.run is not None:
+            trial.run = replace(trial.run, batches=event.batches)
+
     def close_lost(self, step: Step, trial: LiveTrial, run: RunRow) -> None:
         """Close a run whose controller died: as its worker ended it, where that is stored, else as lost."""
         if run.outcome is not None or trial.row.stop_requested:
@@ -101,9 +108,7 @@ class TrialEvents:
         step.transaction.add_notice(self._experiment_id, event.trial_id, event.message)
 
     def _progress(self, step: Step, trial: LiveTrial, run: RunRow, event: ProgressReported) -> None:
-        trial.reported = True
-        trial.row = bookkeeping.with_progress(trial.row, event)
-        trial.run = replace(run, batches=event.batches)
+        self.note_progress(trial, event)
         step.transaction.put_trial(trial.row)
 
     def _metrics(self, step: Step, trial: LiveTrial, run: RunRow, event: MetricsReported) -> None:

@@ -62,3 +62,26 @@ def test_the_tutorial_reaches_98_percent_after_one_epoch(command: Command, seed:
     document = command.json("create", config, *options)
     assert document["dataset"] == "mnist"
     assert document["best"]["metrics"]["accuracy"] >= 0.98
+
+
+BROKEN = """
+from mnist_trials.mnist.trials import FCMNIST
+
+class Broken(FCMNIST):
+    def train_batch(self, batch, epoch_idx, batch_idx):
+        if batch_idx == 7:
+            raise RuntimeError("the eighth batch is too much")
+        return super().train_batch(batch, epoch_idx, batch_idx)
+"""
+
+
+def test_a_trial_that_fails_says_how_far_it_came_and_ends_with_the_users_traceback(
+    command: Command, written: Callable[..., Path]
+) -> None:
+    (command.cwd / "broken.py").write_text(BROKEN)
+    config = written(entrypoint="broken:Broken", min_checkpoint_period={"batches": 5})
+    outcome = command("create", config, status=1)
+    (trial,) = command.json("describe", 1)["trials"]
+    assert (trial["state"], trial["batches"], trial["restarts"]) == ("ERROR", 7, 1)
+    assert outcome.stderr.rstrip().endswith("RuntimeError: the eighth batch is too much")
+    assert 'broken.py", line 7, in train_batch' in outcome.stderr
