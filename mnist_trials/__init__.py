@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mnist_trials.errors import InvalidHP as InvalidHP
     from mnist_trials.experiment.api import Experiment as Experiment
     from mnist_trials.experiment.api import create as create
+    from mnist_trials.experiment.simulation import simulate as simulate
     from mnist_trials.training.callbacks import Callback as Callback
     from mnist_trials.training.callbacks import EarlyStopping as EarlyStopping
     from mnist_trials.training.context import TrialContext as TrialContext
@@ -48,6 +49,7 @@ _HOMES = {
     "in_experiment": "worker.init",
     "init": "worker.init",
     "load_trial": "training.loading",
+    "simulate": "experiment.simulation",
     "weighted": "training.metrics",
 }
 
@@ -70,6 +72,7 @@ __all__ = [
     "in_experiment",
     "init",
     "load_trial",
+    "simulate",
     "weighted",
 ]
 

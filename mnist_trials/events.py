@@ -116,6 +116,17 @@ class CheckpointRejected(Event):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialHeld(Event):
+    """The trial has trained as far as it may for now, is validated and saved there, and waits for word.
+
+    It is answered with one `GoOn` or one `StopRequest`, on every rank.
+    """
+
+    batches: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialExited(Event):
     """The worker's last word: how this run ended."""
 
@@ -149,6 +160,7 @@ _EVENTS: dict[str, type[Event]] = {
         ValidationCompleted,
         CheckpointSaved,
         CheckpointRejected,
+        TrialHeld,
         TrialExited,
         WorkersExited,
     )
@@ -202,3 +214,33 @@ class StopRequest:
 
     outcome: Outcome
     reason: str = field(default="")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """From the controller to a worker that is held: train until there are `until` units in all; None: to the end."""
+
+    until: int | None = None
+
+
+Request = StopRequest | GoOn
+
+
+def request_to_json(request: Request) -> dict[str, Any]:
+    """A strict-JSON form of `request`."""
+    return {"type": type(request).__name__, **asdict(request)}
+
+
+def request_from_json(document: Mapping[str, Any]) -> Request:
+    """The request behind `request_to_json`'s document.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match document:
+        case {"type": "StopRequest", "outcome": str(outcome), "reason": str(reason)}:
+            return StopRequest(Outcome(outcome), reason)
+        case {"type": "GoOn", "until": int() | None as until}:
+            return GoOn(until)
+    raise ValueError(f"no request is written as {dict(document)}")

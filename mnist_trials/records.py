@@ -47,7 +47,7 @@ class TrialState(StrEnum):
 class Outcome(StrEnum):
     """How one run (attempt) of a trial ended, in the worker's own words."""
 
-    COMPLETED = "completed"  # trained to its full length
+    COMPLETED = "completed"  # trained as far as it was to
     STOPPED = "stopped"  # the searcher stopped it early; state saved
     PAUSED = "paused"  # a person paused it; state saved
     CANCELED = "canceled"  # a person cancelled it; state saved

@@ -29,6 +29,7 @@ EXAMPLES: list[events.Event] = [
         checkpoint=CheckpointInfo(uuid="u", batches=1, epochs=0.5, records=64, metrics={}, bytes=9, location="/x"),
     ),
     events.CheckpointRejected(trial_id=1, run=1, uuid="u", reason="a bit flipped"),
+    events.TrialHeld(trial_id=1, run=1, batches=8),
     events.TrialExited(trial_id=1, run=1, outcome=Outcome.COMPLETED, batches=1),
     events.WorkersExited(trial_id=1, run=1, exit_codes=(0, -9, None)),
 ]
@@ -70,6 +71,22 @@ def test_an_error_survives_json(fields: dict[str, int], error: ErrorInfo) -> Non
 def test_a_document_that_is_no_event_is_refused(document: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         events.from_json(document)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [events.GoOn(), events.GoOn(64), events.StopRequest(Outcome.PAUSED), events.StopRequest(Outcome.STOPPED, "why")],
+)
+def test_a_request_survives_json_unchanged(request_: events.Request) -> None:
+    assert events.request_from_json(json.loads(json.dumps(events.request_to_json(request_)))) == request_
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"type": "GoOn"}, {"type": "GoOn", "until": "x"}, {"type": "StopRequest", "outcome": "x"}]
+)
+def test_a_document_that_is_no_request_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no request is written as"):
+        events.request_from_json(document)
 
 
 def test_values_that_are_not_finite_become_none() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, final
 
@@ -51,24 +52,20 @@ def follow(path: Path, ended: Callable[[], bool]) -> Iterator[bytes]:
     A file that is rotated away meanwhile is read to its end first.
     """
     current: IO[bytes] | None = None
-    for file in _opened(path):
-        if current is not None:
-            current.close()
-        current = file
-        yield from _pieces(current)
     while True:
         over = ended()  # asked before reading, so that what was written before the end is read
         if current is not None:
             yield from _pieces(current)
-        newer = _opened_if_another(path, current)
-        if newer is not None:
+        newer = _opened_after(current, path)
+        for file in newer:
             if current is not None:
-                yield from _pieces(current)
+                yield from _pieces(current)  # what was written between the last look and its being rotated away
                 current.close()
-            current = newer
-        elif over:
+            current = file
+            yield from _pieces(current)
+        if over and not newer:
             break
-        else:
+        if not newer:
             time.sleep(_POLL_SECONDS)
     if current is not None:
         current.close()
@@ -91,17 +88,35 @@ class _Ended:
             return not alive or reader.trial(self._experiment_id, self._trial_id).state.ended
 
 
+def _opened_after(current: IO[bytes] | None, path: Path) -> list[IO[bytes]]:
+    """The files of the log that are newer than `current`, oldest first; all of them if it is not there any more."""
+    files = _opened(path)
+    known = [number for number, file in enumerate(files) if current is not None and _is_same(file, current)]
+    newer = known[-1] + 1 if known else 0
+    for file in files[:newer]:
+        file.close()
+    return files[newer:]
+
+
 def _opened(path: Path) -> list[IO[bytes]]:
-    """All files of the log, oldest first, opened before the next rotation gives them other names."""
-    opened: list[IO[bytes]] = []
-    try:
-        for name in log_files(path):
-            opened.append(name.open("rb"))
-    except FileNotFoundError:  # rotated in between
-        for file in opened:
+    """All files of the log, oldest first."""
+    while True:
+        names = log_files(path)
+        files: list[IO[bytes]] = []
+        with suppress(FileNotFoundError):  # rotated in between
+            files.extend(name.open("rb") for name in names)
+            if log_files(path) == names and all(map(_is_at, files, names)):
+                return files
+        for file in files:
             file.close()
-        return _opened(path)
-    return opened
+
+
+def _is_at(file: IO[bytes], name: Path) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), name.stat())
+
+
+def _is_same(one: IO[bytes], other: IO[bytes]) -> bool:
+    return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
 
 
 def _at_once() -> bool:
@@ -111,18 +126,6 @@ def _at_once() -> bool:
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     while piece := file.read(1 << 16):
         yield piece
-
-
-def _opened_if_another(path: Path, current: IO[bytes] | None) -> IO[bytes] | None:
-    """The file now at `path`, opened, where it is not `current`."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
-    if current is not None and os.path.samestat(os.fstat(file.fileno()), os.fstat(current.fileno())):
-        file.close()
-        return None
-    return file
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

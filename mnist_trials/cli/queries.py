@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_trials.cli import lookup
 from mnist_trials.cli.command import Command, Invocation
-from mnist_trials.cli.report import Standing, error_lines, experiment_lines
-from mnist_trials.cli.screen import Screen, duration, metrics_text
+from mnist_trials.cli.report import Standing, error_lines, experiment_lines, hint
+from mnist_trials.cli.screen import Screen, date, duration, metrics_text
+from mnist_trials.cli.trial_table import best_first, is_search, trial_table
 from mnist_trials.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnist_trials.store.rows import ExperimentRow, MetricRow, TrialRow
+    from mnist_trials.store.rows import ExperimentRow, MetricRow, NoticeRow, TrialRow
 
 _GROUP = "Look"
+_TRIALS_SHOWN = 20
 
 
 def _list(call: Invocation) -> int:
@@ -41,7 +42,7 @@ def _list(call: Invocation) -> int:
                 counts.get(row.id, 0),
                 f"{100 * row.progress:.0f} %",
                 duration(row.wall_seconds),
-                _date(row.created),
+                date(row.created),
             )
             for row in experiments
         ],
@@ -50,30 +51,49 @@ def _list(call: Invocation) -> int:
 
 
 def _describe(call: Invocation) -> int:
+    from mnist_trials.cli.rungs import rung_lines
+
     with lookup.reading(call) as reader:
         standing = Standing.read(reader, call.arguments.experiment)
+        if call.screen.json:
+            call.screen.document(standing.summary)
+            return 0
         notices = reader.notices(standing.experiment.id)
-    if call.screen.json:
-        call.screen.document(standing.summary)
-        return 0
+        rungs = rung_lines(reader, standing.experiment) if is_search(standing.experiment) else []
     told = [*_description(standing.experiment), *(f"  {line}" for line in error_lines(standing))]
-    for line in [*experiment_lines(standing), *told]:
+    for line in [*experiment_lines(standing), *told, *rungs, *_notice_lines(standing.experiment.id, notices)]:
         call.screen.say(line)
-    if notices:
-        call.screen.say("notices:")
-        for notice in notices:
-            where = "" if notice.trial_id is None else f"trial {standing.experiment.id}.{notice.trial_id}: "
-            call.screen.say(f"  {_date(notice.time)}  {where}{notice.message}")
     return 0
 
 
+def _notice_lines(experiment_id: int, notices: Sequence[NoticeRow]) -> list[str]:
+    """What was said, what was said of several trials once."""
+    trials: dict[str, list[int | None]] = {}
+    first: dict[str, NoticeRow] = {}
+    for notice in notices:
+        trials.setdefault(notice.message, []).append(notice.trial_id)
+        first.setdefault(notice.message, notice)
+    lines = []
+    for message, of in trials.items():
+        more = f" and {len(of) - 1} more" if len(of) > 1 else ""
+        where = "" if of[0] is None else f"trial {experiment_id}.{of[0]}{more}: "
+        lines.append(f"  {date(first[message].time)}  {where}{message}")
+    return ["notices:", *lines] if lines else []
+
+
 def _description(experiment: ExperimentRow) -> list[str]:
-    """What the config says of the experiment for people."""
-    config = experiment.config
+    """What the config and the options say of the experiment for people."""
+    config, options = experiment.config, experiment.options
+    source = options.get("warm_start")
     told = {
         "project": config.get("project"),
         "labels": ", ".join(config.get("labels") or ()),
         "about": " ".join((config.get("description") or "").split()),
+        "forked from": f"experiment {options['forked_from']}" if "forked_from" in options else "",
+        "starts from": ""
+        if source is None
+        else f"trial {source['experiment_id']}.{source['trial_id']} at batch {source['batches']}, "
+        f"checkpoint {source['checkpoint']}",
     }
     return [f"  {name:<11} {text}" for name, text in told.items() if text]
 
@@ -85,23 +105,12 @@ def _trials(call: Invocation) -> int:
     if call.screen.json:
         call.screen.document([_trial_document(row) for row in trials])
         return 0
-    metric = str(experiment.config["searcher"]["metric"])
-    names = list(dict.fromkeys(name for row in trials for name in row.hparams))
-    call.screen.table(
-        ["trial", "state", "batches", "epochs", f"best {metric}", "restarts", *names],
-        [
-            (
-                f"{row.experiment_id}.{row.trial_id}",
-                "STOPPED EARLY" if row.stopped_early and row.state.ended else row.state,
-                row.batches,
-                row.epochs,
-                row.best_metric,
-                row.restarts,
-                *(row.hparams.get(name) for name in names),
-            )
-            for row in trials
-        ],
-    )
+    rows = best_first(experiment, trials) if is_search(experiment) else trials
+    shown = rows if call.arguments.all else rows[:_TRIALS_SHOWN]
+    call.screen.table(*trial_table(experiment, shown))
+    if len(shown) < len(rows):
+        command = hint(call, f"trials {experiment.id} --all")
+        call.screen.say(f"and {len(rows) - len(shown)} more: `{command}`")
     return 0
 
 
@@ -226,8 +235,9 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
     }
 
 
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+def _trials_arguments(parser: argparse.ArgumentParser) -> None:
+    lookup.add_experiment(parser)
+    parser.add_argument("--all", action="store_true", help=f"all of them, not {_TRIALS_SHOWN} at most")
 
 
 def _metrics_arguments(parser: argparse.ArgumentParser) -> None:
@@ -248,8 +258,9 @@ COMMANDS = (
         name="trials",
         group=_GROUP,
         summary="the trials of an experiment, with their hyperparameters",
+        description="Those of a search come best first, without what the config holds constant; --json has all.",
         run=_trials,
-        configure=lookup.add_experiment,
+        configure=_trials_arguments,
     ),
     Command(
         name="metrics",

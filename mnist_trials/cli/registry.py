@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from mnist_trials.cli import evaluate, export, life, logs, machine, project, queries, running, validate
+from mnist_trials.cli import (
+    decisions,
+    evaluate,
+    export,
+    life,
+    logs,
+    machine,
+    preview,
+    project,
+    queries,
+    running,
+    validate,
+)
 from mnist_trials.cli.command import Command, near
 from mnist_trials.errors import UsageError
 
 COMMANDS: tuple[Command, ...] = (
     *project.COMMANDS,
     *validate.COMMANDS,
+    *preview.COMMANDS,
     *running.COMMANDS,
     *life.COMMANDS,
     *queries.COMMANDS,
+    *decisions.COMMANDS,
     *logs.COMMANDS,
     *evaluate.COMMANDS,
     *export.COMMANDS,

@@ -1,10 +1,10 @@
-"""`create` and `activate`: run an experiment here and follow it, or start it in the background."""
+"""`create`, `fork` and `activate`: run an experiment here and follow it, or start it in the background."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnist_trials.cli import lookup
 from mnist_trials.cli.command import Command, Invocation
@@ -14,6 +14,7 @@ from mnist_trials.errors import UsageError
 
 if TYPE_CHECKING:
     from mnist_trials.cli.display import Display
+    from mnist_trials.store import Reader
 
 _GROUP = "Run"
 
@@ -22,21 +23,33 @@ def _create(call: Invocation) -> int:
     from mnist_trials.experiment import api
 
     given = call.arguments
-    experiment_id = api.submit(
-        given.config_file,
-        given.context,
-        overrides=given.config,
-        launcher=given.launcher,
-        slots=given.slots,
-        data_root=given.data_root,
-        name=given.name,
-        test=given.test,
-        home=call.home,
-    )
+    return _begin(call, api.submit(given.config_file, given.context, home=call.home, **_options(call)))
+
+
+def _fork(call: Invocation) -> int:
+    from mnist_trials.experiment import api
+
+    return _begin(call, api.submit_fork(call.arguments.experiment, home=call.home, **_options(call)))
+
+
+def _options(call: Invocation) -> dict[str, Any]:
+    """What `create` and `fork` have in common, as Python takes it."""
+    given = call.arguments
+    return {
+        "overrides": given.config,
+        "launcher": given.launcher,
+        "slots": given.slots,
+        "data_root": given.data_root,
+        "name": given.name,
+        "test": given.test,
+    }
+
+
+def _begin(call: Invocation, experiment_id: int) -> int:
     with lookup.reading(call) as reader:
         for notice in reader.notices(experiment_id):
             call.screen.warn(f"warning: {notice.message}")
-    return _detach(call, experiment_id) if given.detach else _follow(call, experiment_id)
+    return _detach(call, experiment_id) if call.arguments.detach else _follow(call, experiment_id)
 
 
 def _activate(call: Invocation) -> int:
@@ -67,8 +80,8 @@ def _activate(call: Invocation) -> int:
 def _follow(call: Invocation, experiment_id: int) -> int:
     from mnist_trials.experiment import api
 
-    with call.screen.reserved():
-        display = _display(call, experiment_id)
+    with call.screen.reserved(), lookup.reading(call) as reader:
+        display = _display(call, reader, experiment_id)
         try:
             with answered(display.write):
                 api.run(experiment_id, home=call.home, followers=[display])
@@ -100,22 +113,26 @@ def _document(call: Invocation, experiment_id: int) -> None:
             call.screen.document(reader.summary(experiment_id))
 
 
-def _display(call: Invocation, experiment_id: int) -> Display:
+def _display(call: Invocation, reader: Reader, experiment_id: int) -> Display:
     """Live on a terminal; lines elsewhere, and where trials run in this process and may stop in a debugger."""
     from mnist_trials.cli.display import PlainDisplay
+    from mnist_trials.cli.figures import Figures
     from mnist_trials.cli.live import LiveDisplay
+    from mnist_trials.cli.story import Story
 
-    with lookup.reading(call) as reader:
-        experiment = reader.experiment(experiment_id)
+    experiment = reader.experiment(experiment_id)
     where = call.home / "experiments" / str(experiment_id)
     call.screen.say(f"experiment {experiment_id} ({experiment.name}); its logs are in {where}")
     inline = experiment.options.get("launcher") == "inline" or experiment.config["launcher"] == {"name": "inline"}
+    search = experiment.config["searcher"]["name"] != "single"
+    story = Story(reader, experiment_id) if search else None
     if call.screen.stream.isatty() and os.environ.get("TERM") != "dumb" and not inline:
-        return LiveDisplay(call.screen.stream)
-    return PlainDisplay(call.screen.say)
+        return LiveDisplay(call.screen.stream, story, Figures(reader, experiment_id) if search else None)
+    return PlainDisplay(call.screen.say, story=story)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, as an option takes it."""
     try:
         value = int(text)
     except ValueError:
@@ -127,10 +144,20 @@ def _positive(text: str) -> int:
 
 def _create_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument("--launcher", metavar="NAME", help="how workers are started, in place of the config's choice")
-    parser.add_argument("--slots", metavar="N", type=_positive, help="slots that this machine offers to the experiment")
+    _add_options(parser, instead="the config's")
+
+
+def _fork_arguments(parser: argparse.ArgumentParser) -> None:
+    lookup.add_experiment(parser)
+    add_override(parser)
+    _add_options(parser, instead="the old one's")
+
+
+def _add_options(parser: argparse.ArgumentParser, *, instead: str) -> None:
+    parser.add_argument("--launcher", metavar="NAME", help=f"how workers are started, in place of {instead} choice")
+    parser.add_argument("--slots", metavar="N", type=positive, help="slots that this machine offers to the experiment")
     parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
-    parser.add_argument("--name", help="the experiment's name, in place of the config's")
+    parser.add_argument("--name", help=f"the experiment's name, in place of {instead}")
     parser.add_argument("--detach", action="store_true", help="run in the background; print the id and return at once")
     parser.add_argument(
         "--test", action="store_true", help="one batch, one validation, one checkpoint, restore it, done"
@@ -143,6 +170,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "context", metavar="CONTEXT", nargs="?", help="the folder of the entrypoint's code (default: the config's)"
     )
+    add_override(parser)
+
+
+def add_override(parser: argparse.ArgumentParser) -> None:
+    """The option --config."""
     parser.add_argument(
         "--config",
         metavar="KEY=VALUE",
@@ -166,6 +198,17 @@ COMMANDS = (
         description="Ctrl-C saves the state of every trial and pauses; `activate` goes on.",
         run=_create,
         configure=_create_arguments,
+    ),
+    Command(
+        name="fork",
+        group=_GROUP,
+        summary="run an experiment anew, with the config and the code it had, and changes",
+        description=(
+            "The new experiment has the config as it was written, with what --config, --launcher, --slots and "
+            "--data-root changed then; what is given now comes on top. It is followed until it ends, as by `create`."
+        ),
+        run=_fork,
+        configure=_fork_arguments,
     ),
     Command(
         name="activate",

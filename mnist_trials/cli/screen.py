@@ -7,7 +7,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO, final
@@ -34,6 +35,11 @@ class Screen:
         """Where text for a person goes."""
         return sys.stderr if self.json else sys.stdout
 
+    @property
+    def _escaped(self) -> bool:
+        """Whether stdout cannot show every character."""
+        return (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+
     def say(self, text: str = "") -> None:
         """A line for a person; seen at once, also through a pipe. Lost where nobody reads any more.
 
@@ -50,8 +56,24 @@ class Screen:
     def document(self, value: Any) -> None:
         """The JSON document; called once per command. Lost, or UsageError, as with `say`."""
         self.documented = True
-        escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
-        _put(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=escaped), sys.stdout)
+        _put(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=self._escaped), sys.stdout)
+
+    def long_document(self, head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+        """As `document`, of `head` with a list of `items` by `name` at its end, without holding them all at once."""
+        rest = iter(items)
+        item = next(rest, None)  # what cannot be had at all should say so before a document is begun
+        self.documented = True
+        lines = json.dumps(plain({**head, name: []}), indent=2, allow_nan=False, ensure_ascii=self._escaped)
+        if item is None:
+            _put(lines, sys.stdout)
+            return
+        _put(lines.removesuffix("]\n}"), sys.stdout)
+        while item is not None:
+            following = next(rest, None)
+            text = json.dumps(plain(item), allow_nan=False, ensure_ascii=self._escaped)
+            _put(f"    {text}{'' if following is None else ','}", sys.stdout)
+            item = following
+        _put("  ]\n}", sys.stdout)
 
     def raw(self, data: bytes) -> None:
         """Bytes on stdout, as they are.
@@ -169,6 +191,11 @@ def cell(value: object) -> str:
 def metrics_text(metrics: Mapping[str, float | None]) -> str:
     """`accuracy 0.9832  validation_loss 0.0481`; a value that was not finite is shown as `nan`."""
     return "  ".join(f"{name} {'nan' if value is None else format(value, '.4g')}" for name, value in metrics.items())
+
+
+def date(seconds: float) -> str:
+    """A point in time, by the wall clock, as `2026-01-31 23:59:59`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def duration(seconds: float) -> str:

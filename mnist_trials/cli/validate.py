@@ -22,8 +22,8 @@ def _validate(call: Invocation) -> int:
     from mnist_trials.experiment.submission import check
 
     given = call.arguments
-    submission = check(given.config_file, given.context, overrides=given.config)
-    for warning in submission.loaded.warnings:
+    submission = check(given.config_file, given.context, overrides=given.config, home=call.home)
+    for warning in submission.warnings:
         call.screen.warn(f"warning: {warning}")
     if submission.loaded.config.entrypoint.command:
         return _tell_command(call, submission)
@@ -70,7 +70,7 @@ def _tell(call: Invocation, submission: Submission, findings: Findings) -> int:
 
 def _document(submission: Submission, trial: dict[str, Any] | None) -> dict[str, Any]:
     loaded = submission.loaded
-    return {"valid": True, "warnings": loaded.warnings, "trial": trial, "config": loaded.config.to_dict()}
+    return {"valid": True, "warnings": submission.warnings, "trial": trial, "config": loaded.config.to_dict()}
 
 
 COMMANDS = (

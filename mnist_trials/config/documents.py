@@ -98,6 +98,9 @@ def _keys_by_name(kind: ByName, path: str) -> Iterator[tuple[str, Key]]:
     for key, names in takers.values():
         only = "" if len(names) == len(kind.tables) else f" ({', '.join(names)})"
         yield f"{child(path, key.name)}{only}", key
+        for below in _sections(key.kind):
+            for where, inner in _keys(below, child(path, key.name)):
+                yield f"{where}{only}", inner
 
 
 def _row(path: str, key: Key) -> str:

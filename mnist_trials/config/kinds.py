@@ -155,27 +155,30 @@ def _bounds(minimum: float | None, maximum: float | None) -> str:
 @final
 @dataclass(frozen=True)
 class Real(Kind):
-    """A number; read as a float unless `keep_int`. `above` is itself not allowed."""
+    """A number; read as a float unless `keep_int`. `above` is itself not allowed, the other bounds are."""
 
     above: float | None = None
     keep_int: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
 
     @override
     def check(self, node: Node, path: str, report: Report) -> Any:
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             return self.refuse(node, path, report, _number_hint(node))
-        if self.above is not None and value <= self.above:
+        if (self.above is not None and value <= self.above) or not _within(value, self.minimum, self.maximum):
             return self.refuse(node, path, report)
         return int(value) if self.keep_int and value == int(value) else float(value)
 
     @override
     def words(self) -> str:
-        return "a number" if self.above is None else f"a number above {self.above:g}"
+        return "a number" + (_bounds(self.minimum, self.maximum) if self.above is None else f" above {self.above:g}")
 
     @override
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "number"} if self.above is None else {"type": "number", "exclusiveMinimum": self.above}
+        bounds = {"exclusiveMinimum": self.above, "minimum": self.minimum, "maximum": self.maximum}
+        return {"type": "number", **{name: value for name, value in bounds.items() if value is not None}}
 
 
 @final

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mnist_trials.config.grid import axis_length
 from mnist_trials.config.hyperparameters import ranges
 from mnist_trials.config.nodes import Node, find, quoted
 from mnist_trials.config.report import Report
@@ -28,11 +29,21 @@ def check_together(values: Values, root: Node, report: Report) -> None:
 
 def _class_needs_length(values: Values, root: Node, report: Report) -> None:
     searcher = values.get("searcher", {})
-    if isinstance(values.get("entrypoint"), str) and "max_length" in searcher and searcher["max_length"] is None:
+    if not isinstance(values.get("entrypoint"), str) or not {"max_length", "max_time"} <= set(searcher):
+        return
+    trial_class = f"the entrypoint {quoted(values['entrypoint'])} is a Trial class"
+    if searcher["max_length"] is not None:
+        return
+    if searcher["max_time"] is None:
         report.mistake(
             find(root, "searcher").place,
-            f"'searcher' needs 'max_length', because the entrypoint {quoted(values['entrypoint'])} is a Trial class: "
-            "such as max_length: {epochs: 1}.",
+            f"'searcher' needs 'max_length', because {trial_class}: such as max_length: {{epochs: 1}}.",
+        )
+    elif "min_validation_period" in values and values["min_validation_period"] is None:
+        report.mistake(
+            find(root, "searcher.max_time").place,
+            f"'searcher.max_time' needs 'min_validation_period', because {trial_class}: how far it is is only told at "
+            "validations, and without a period there is one at the end, which never comes.",
         )
 
 
@@ -69,7 +80,8 @@ def _grid_is_finite(values: Values, root: Node, report: Report) -> None:
             report.mistake(
                 find(root, full).place, f"'{full}' needs 'count' in a grid: how many of its values are tried."
             )
-        points *= _grid_size(leaf)
+        elif _is_whole(leaf):
+            points *= axis_length(leaf)
     if points > MAX_GRID_POINTS:
         report.mistake(
             find(root, "hyperparameters").place,
@@ -78,13 +90,9 @@ def _grid_is_finite(values: Values, root: Node, report: Report) -> None:
         )
 
 
-def _grid_size(leaf: Mapping[str, Any]) -> int:
-    if leaf["type"] == "categorical":
-        return len(leaf["vals"])
-    count: int = leaf.get("count", 1)
-    if leaf["type"] == "int" and {"minval", "maxval"} <= set(leaf):
-        return min(count, int(leaf["maxval"] - leaf["minval"] + 1))
-    return count
+def _is_whole(leaf: Mapping[str, Any]) -> bool:
+    """Whether the range has no mistake that hides how many values there are."""
+    return "vals" in leaf if leaf["type"] == "categorical" else {"minval", "maxval"} <= set(leaf)
 
 
 def _direction_fits_metric(values: Values, root: Node, report: Report) -> None:

@@ -15,11 +15,12 @@ from typing import Any, Literal, final
 
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import MnistTrialsError, UsageError
-from mnist_trials.experiment import background, life, recovery, submission
+from mnist_trials.experiment import background, forking, life, recovery, submission
 from mnist_trials.experiment.home import ExperimentFiles, resolve_home
 from mnist_trials.experiment.lock import controller_lock, is_locked
 from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.recovery import Plan
+from mnist_trials.experiment.warm_start import experiments_starting_from
 from mnist_trials.plugin import Logger, get_plugins
 from mnist_trials.records import ExperimentState
 from mnist_trials.store import Store, open_reader, open_store
@@ -80,8 +81,39 @@ def submit(
         data_root=data_root,
         name=name,
         test=test,
+        home=home,
     )
     return submission.store_new(resolve_home(home), checked)
+
+
+def submit_fork(
+    experiment_id: int,
+    *,
+    overrides: Sequence[str] = (),
+    launcher: str | None = None,
+    slots: int | None = None,
+    data_root: str | Path | None = None,
+    name: str | None = None,
+    test: bool = False,
+    home: Home = None,
+) -> int:
+    """As `submit`, with the config, the code and the options that experiment `experiment_id` was submitted with.
+
+    What is given here comes on top, `overrides` after those given then; only `test` counts for one experiment alone.
+    The new one starts from the beginning, unless `searcher.source_trial_id` is set.
+    """
+    folder = resolve_home(home)
+    checked = forking.check_fork(
+        folder,
+        experiment_id,
+        overrides=overrides,
+        launcher=launcher,
+        slots=slots,
+        data_root=data_root,
+        name=name,
+        test=test,
+    )
+    return submission.store_new(folder, checked)
 
 
 def run(experiment_id: int, *, home: Home = None, followers: Sequence[Logger] = ()) -> dict[str, Any]:
@@ -153,13 +185,19 @@ def delete(experiment_id: int, *, home: Home = None) -> None:
     """Remove an experiment: its checkpoints, files and rows. Cut off, it can be called again.
 
     Raises:
-        UsageError: a controller runs it.
+        UsageError: a controller runs it, or the trials of another that has not ended start from one of its checkpoints.
         CheckpointError: a checkpoint could not be removed; the experiment is still there.
     """
     folder = resolve_home(home)
     row = _row(folder, experiment_id)
     files = ExperimentFiles(folder, experiment_id)
     with controller_lock(files.lock, experiment_id), open_store(folder) as store, open_reader(folder) as reader:
+        if users := [str(user.id) for user in experiments_starting_from(reader, experiment_id)]:
+            which = f"experiment {users[0]}" if len(users) == 1 else f"experiments {', '.join(users)}"
+            raise UsageError(
+                f"The trials of {which}, not ended yet, start from a checkpoint of experiment {experiment_id}; let it "
+                "end, or cancel it, first."
+            )
         recovery.clear_leftovers(reader, experiment_id)
         workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(row.config), row.options)
         storage = workshop.storage(files.checkpoints)
@@ -306,6 +344,31 @@ class Experiment:
     def kill(self) -> None:
         """End at once."""
         request(self.id, "kill", home=self._home)
+
+    def fork(
+        self,
+        *,
+        overrides: Sequence[str] = (),
+        launcher: str | None = None,
+        slots: int | None = None,
+        data_root: str | Path | None = None,
+        name: str | None = None,
+        test: bool = False,
+    ) -> Experiment:
+        """A new experiment from the config and the code of this one (see `submit_fork`), started as `create` does."""
+        experiment_id = submit_fork(
+            self.id,
+            overrides=overrides,
+            launcher=launcher,
+            slots=slots,
+            data_root=data_root,
+            name=name,
+            test=test,
+            home=self._home,
+        )
+        fork = Experiment(experiment_id, self._home)
+        fork.activate()
+        return fork
 
 
 def _row(home: Path, experiment_id: int) -> ExperimentRow:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from types import FrameType
 from typing import final
@@ -25,13 +24,17 @@ from typing import final
 from mnist_trials.clock import Clock
 from mnist_trials.errors import PluginError, StoreError
 from mnist_trials.events import Event, ProgressReported, WorkersExited
-from mnist_trials.experiment.decisions import Decisions, Trials
+from mnist_trials.experiment.conclusion import conclude
+from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.inbox import Inbox, is_report
 from mnist_trials.experiment.ledger import Ledger, Step
-from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.orders import Ending, Orders
 from mnist_trials.experiment.scheduler import Start, Waiting, schedule
+from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.trial_events import TrialEvents
+from mnist_trials.experiment.trials import Trials
+from mnist_trials.experiment.validations import UnknownMetric
 from mnist_trials.experiment.workers import SpecMaker
 from mnist_trials.plugin import Launcher
 from mnist_trials.records import ExperimentState, Outcome, Slot, TrialState
@@ -42,12 +45,6 @@ from mnist_trials.testing.faults import fault_point
 _TICK_SECONDS = 0.2  # how long a command from a person may lie unread
 _PROGRESS_SECONDS = 1.0  # how often the progress of a trial is stored
 _PARTING_SECONDS = 10.0  # how long workers that were killed are waited for
-
-
-class _Ending(Enum):
-    PAUSE = "pause"
-    CANCEL = "cancel"
-    KILL = "kill"
 
 
 @final
@@ -67,6 +64,7 @@ class Controller:
         experiment_id: int,
         store: Store,
         ledger: Ledger,
+        search: Search,
         trials: Trials,
         decisions: Decisions,
         events: TrialEvents,
@@ -81,6 +79,7 @@ class Controller:
         self._experiment_id = experiment_id
         self._store = store
         self._ledger = ledger
+        self._search = search
         self._trials = trials
         self._decisions = decisions
         self._events = events
@@ -92,7 +91,7 @@ class Controller:
         self._concurrency = concurrency
         self._clock = clock
         self._inbox = Inbox()
-        self._ending: _Ending | None = None
+        self._orders = Orders(experiment_id, trials, decisions)
         self._signals = 0
         self._thread = threading.get_ident()
         self._in_process = False  # the launcher runs trials in this very thread
@@ -112,7 +111,7 @@ class Controller:
                 self._begin(stale_command)
                 self._loop()
                 return self._finish()
-        except PluginError as error:
+        except (PluginError, UnknownMetric) as error:
             return self._fail(str(error))
         except (OSError, StoreError) as error:
             self._abandon()
@@ -126,51 +125,65 @@ class Controller:
             step.transaction.take_commands(self._experiment_id, stale_command)
             step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ACTIVE, message="")
             self._decisions.begin(step)
-            for trial in tuple(self._trials.live.values()):
-                if trial.run is not None:
-                    self._events.close_lost(step, trial, trial.run)
-                self._unpause(step, trial)
-            self._events.held = ""
+            self._events.ends.close_lost(step)
+            self._go_on(step)
+
+    def _go_on(self, step: Step) -> None:
+        self._events.ends.held = ""
+        self._orders.activate(step)
 
     def _loop(self) -> None:
         while True:
             self._handle_signals()
             self._handle_commands()
-            while self._ending is None and (start := self._next_start()) is not None:
+            while self._orders.ending is None and (start := self._next_start()) is not None:
                 self._launch(start)
             if self._idle():
                 return
             self._take(self._inbox.get(_TICK_SECONDS))
 
     def _idle(self) -> bool:
-        if any(trial.running for trial in self._trials.live.values()):
+        """Whether nothing is left to do.
+
+        Raises:
+            PluginError: the searcher waits for trials that wait for the searcher.
+        """
+        if self._trials.running:
             return False
-        return self._ending is not None or not self._trials.live
+        if self._orders.ending is not None or not self._trials.live:
+            return True
+        if self._trials.first_ready() is not None:
+            return False
+        if not self._trials.all_heirs():
+            raise PluginError(_at_a_loss(self._search.name, sorted(self._trials.resting)))
+        with self._ledger.step() as step:
+            self._decisions.give_up_waiting(step)
+        return False
 
     def _next_start(self) -> Start | None:
-        live = sorted(self._trials.live.items())
-        running = [trial for _, trial in live if trial.running]
+        first = self._trials.first_ready()
+        if first is None:
+            return None
+        running = self._trials.running.values()
         taken = {slot.id for trial in running for slot in trial.slots}
         free = [slot for slot in self._slots if slot.id not in taken]
         room = None if self._concurrency is None else self._concurrency - len(running)
-        if not free or room == 0:  # as after most events
-            return None
-        waiting = [Waiting(trial_id, self._slots_per_trial) for trial_id, trial in live if not trial.running]
-        starts = schedule(waiting, free, room)
+        starts = schedule([Waiting(first.row.trial_id, self._slots_per_trial)], free, room)
         return starts[0] if starts else None
 
     def _launch(self, start: Start) -> None:
         trial = self._trials.live[start.trial_id]
         trial.runs += 1
-        checkpoints = tuple(uuid for _, uuid in reversed(trial.checkpoints))
-        handle = self._launcher.create(self._specs.specs(trial.row, trial.runs, start.slots, checkpoints))
+        points = self._search.validate_at(start.trial_id) if trial.can_hold else ()
+        handle = self._launcher.create(self._specs.specs(trial, start.slots, points))
         with self._ledger.step() as step:
             trial.row = replace(trial.row, state=TrialState.STARTING, message="")
             trial.run = _new_run(start, trial.runs, step.transaction.time)
             step.transaction.put_trial(trial.row)
             step.transaction.put_run(self._experiment_id, trial.run)
         fault_point("controller.before_start")
-        trial.handle, trial.slots = handle, start.slots
+        trial.handle, trial.slots, trial.holds_at = handle, start.slots, trial.row.until if trial.can_hold else None
+        self._trials.place(trial)
         run = trial.runs
         try:
             handle.start(self.deliver)
@@ -200,7 +213,7 @@ class Controller:
         except BaseException as error:
             # The trial's own code lies between here and the loop and must not swallow this.
             self._broken = error
-            self._kill_all(Outcome.PAUSED)
+            self._orders.kill_all(Outcome.PAUSED)
         finally:
             self._busy = False
 
@@ -218,8 +231,8 @@ class Controller:
                 trial = self._trials.live[event.trial_id]
                 assert trial.run is not None
                 self._events.apply(step, trial, trial.run, event)
-            if self._events.held and self._ending is None:
-                self._obey(step, "pause")
+            if self._events.ends.held:
+                self._orders.pause(step)
             for event in told:
                 step.then(partial(self._followers.event, event))
 
@@ -245,53 +258,19 @@ class Controller:
 
     def _handle_signals(self) -> None:
         if self._signals > 1:
-            self._kill_by_signal()
-        elif self._signals == 1 and self._ending is None:
+            self._orders.kill_by_signal()
+        elif self._signals == 1 and self._orders.ending is None:
             with self._ledger.step() as step:
-                self._obey(step, "pause")
-
-    def _kill_by_signal(self) -> None:
-        self._ending = self._ending or _Ending.PAUSE
-        self._kill_all(Outcome.PAUSED if self._ending is _Ending.PAUSE else Outcome.CANCELED)
+                self._orders.pause(step)
 
     def _obey(self, step: Step, command: str) -> None:
         if command == "activate":
-            if self._ending is _Ending.PAUSE and not self._signals:
-                self._ending, self._events.held = None, ""
-                for trial in self._trials.live.values():
-                    self._unpause(step, trial)
+            if self._orders.ending is Ending.PAUSE and not self._signals:
+                self._go_on(step)
         elif command == "pause":
-            if self._ending is None:
-                self._ending = _Ending.PAUSE
-                self._ask_all(step, Outcome.PAUSED, "paused by a person")
-        elif self._ending is not _Ending.KILL:
-            self._end(step, _Ending(command))
-
-    def _end(self, step: Step, ending: _Ending) -> None:
-        self._ending = ending
-        self._decisions.closed = True
-        step.transaction.update_experiment(self._experiment_id, state=ExperimentState.STOPPING)
-        for trial in tuple(self._trials.live.values()):
-            if not trial.running:
-                self._decisions.end(step, trial, TrialState.CANCELED, "", None)
-        if ending is _Ending.KILL:
-            step.then(lambda: self._kill_all(Outcome.CANCELED))
+            self._orders.pause(step)
         else:
-            self._ask_all(step, Outcome.CANCELED, "cancelled by a person")
-
-    def _ask_all(self, step: Step, outcome: Outcome, reason: str) -> None:
-        for trial in self._trials.live.values():
-            if trial.running:
-                step.then(partial(trial.ask, outcome, reason))
-
-    def _kill_all(self, outcome: Outcome) -> None:
-        for trial in self._trials.live.values():
-            trial.kill(outcome)
-
-    def _unpause(self, step: Step, trial: LiveTrial) -> None:
-        if trial.row.state is TrialState.PAUSED:
-            trial.row = replace(trial.row, state=TrialState.QUEUED)
-            step.transaction.put_trial(trial.row)
+            self._orders.end(step, Ending(command))
 
     def _finish(self) -> ExperimentState:
         state, message = self._result()
@@ -302,36 +281,32 @@ class Controller:
                 elif trial.runs:
                     trial.row = replace(trial.row, state=TrialState.PAUSED)
                     step.transaction.put_trial(trial.row)
+            if state is ExperimentState.PAUSED:
+                self._search.save(step.transaction, self._experiment_id)
             step.transaction.update_experiment(self._experiment_id, state=state, message=message)
         return state
 
     def _result(self) -> tuple[ExperimentState, str]:
-        if self._ending in (_Ending.CANCEL, _Ending.KILL):
-            return ExperimentState.CANCELED, "killed" if self._ending is _Ending.KILL else "cancelled"
-        if self._ending is _Ending.PAUSE and self._trials.live:
-            return ExperimentState.PAUSED, self._events.held
-        ended = self._trials.ended
-        if ended[TrialState.COMPLETED]:
-            return ExperimentState.COMPLETED, ""
-        if ended[TrialState.ERROR]:
-            return ExperimentState.ERROR, "every trial failed" if ended.total() > 1 else "its trial failed"
-        return ExperimentState.ERROR, "the searcher created no trial"
+        ending = self._orders.ending
+        if ending in (Ending.CANCEL, Ending.KILL):
+            return ExperimentState.CANCELED, "killed" if ending is Ending.KILL else "cancelled"
+        if ending is Ending.PAUSE and self._trials.live:
+            return ExperimentState.PAUSED, self._events.ends.held
+        return conclude(self._trials.ended, self._search.why)
 
     def _fail(self, message: str) -> ExperimentState:
         """A plugin the whole experiment depends on has failed: nothing can be decided any more."""
         self._abandon()
         self._decisions.closed = True
         with self._ledger.step() as step:
-            for trial in tuple(self._trials.live.values()):
-                if trial.run is not None:
-                    step.transaction.put_run(self._experiment_id, replace(trial.run, ended=step.transaction.time))
-                self._decisions.end(step, trial, TrialState.CANCELED, "the experiment ended in error", None)
+            # Not by what is in memory: that may be ahead of the transaction that failed.
+            step.transaction.cancel_trials(self._experiment_id, "the experiment ended in error")
             step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ERROR, message=message)
         return ExperimentState.ERROR
 
     def _abandon(self) -> None:
         """End all workers, whatever became of the store."""
-        handles = [trial.handle for trial in self._trials.live.values() if trial.handle is not None]
+        handles = [trial.handle for trial in self._trials.running.values() if trial.handle is not None]
         for handle in handles:
             handle.kill()
         if not self._in_process:
@@ -355,7 +330,7 @@ class Controller:
         self._signals += 1
         self._inbox.wake()
         if self._signals > 1 and self._in_process:
-            self._kill_by_signal()
+            self._orders.kill_by_signal()
             if not self._busy:
                 raise KeyboardInterrupt  # out of the trial that runs in this thread
 
@@ -374,6 +349,14 @@ def _new_run(start: Start, number: int, time: float) -> RunRow:
         error=None,
         started=time,
         ended=None,
+    )
+
+
+def _at_a_loss(searcher: str, resting: Sequence[int]) -> str:
+    shown = ", ".join(map(str, resting[:10])) + (f" and {len(resting) - 10} more" if len(resting) > 10 else "")
+    return (
+        f"The searcher '{searcher}' is at a loss: it has paused every trial that is left ({shown}), and it has neither "
+        "resumed one, nor created one, nor shut down."
     )
 
 

@@ -19,7 +19,7 @@ class Step:
     """A transaction, and what is to be done once it is durable."""
 
     transaction: Transaction
-    searched: bool = False  # the searcher was asked: its new state belongs to this transaction
+    searched: bool = False  # the searcher was asked: its state is another one
     _actions: list[Callable[[], None]] = field(default_factory=list)
 
     def then(self, action: Callable[[], None]) -> None:
@@ -67,6 +67,6 @@ class Ledger:
         seconds, self._counted = now - self._counted, now
         progress = None
         if step.searched:
-            self._search.save(step.transaction, self._experiment_id)
+            self._search.save_if_due(step.transaction, self._experiment_id)
             progress = self._search.progress()
         step.transaction.update_experiment(self._experiment_id, progress=progress, add_seconds=seconds)

@@ -17,6 +17,7 @@ from mnist_trials.experiment.ledger import Ledger
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.experiment.machinery import Machinery, Workshop
 from mnist_trials.experiment.recovery import clear_leftovers, load_trials, remove_orphans, settle
+from mnist_trials.experiment.replay import bring_back
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.slots import concurrency, slots_per_trial
 from mnist_trials.experiment.trial_events import TrialEvents
@@ -98,21 +99,21 @@ class _Charge:
         if state is ExperimentState.STOPPING:
             settle(self._store, self._reader, experiment_id, ExperimentState.CANCELED, "cancelled")
             return
-        clear_leftovers(self._reader, experiment_id)
         search = Search(machinery.searcher, config)
-        if (saved := self._reader.searcher(experiment_id)) is not None:
-            search.restore(*saved)
+        bring_back(search, self._reader, experiment_id)  # first: if it fails, nothing has been touched
+        clear_leftovers(self._reader, experiment_id)
         followers = Followers([*machinery.loggers, *given], self._note)
-        trials = load_trials(self._reader, experiment_id)
+        trials = load_trials(self._reader, experiment_id, config)
         decisions = Decisions(experiment_id, config, search, trials, followers)
         restarts = 0 if self._experiment.options.get("test") else config.max_restarts
         controller = Controller(
             experiment_id=experiment_id,
             store=self._store,
             ledger=Ledger(self._store, experiment_id, search, self._clock),
+            search=search,
             trials=trials,
             decisions=decisions,
-            events=TrialEvents(experiment_id, config, decisions, followers, restarts),
+            events=TrialEvents(experiment_id, config, trials, decisions, followers, restarts),
             followers=followers,
             launcher=machinery.launcher,
             specs=SpecMaker(files, config, self._experiment.options, machinery.backend, target),

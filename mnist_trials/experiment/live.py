@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
-from mnist_trials.events import StopRequest
+from mnist_trials.events import GoOn, StopRequest
 from mnist_trials.plugin.launcher import WorkerHandle
-from mnist_trials.records import ErrorInfo, Outcome, Slot
+from mnist_trials.records import ErrorInfo, Outcome, Slot, TrialState
 from mnist_trials.store.rows import RunRow, TrialRow
 
 
@@ -26,12 +26,36 @@ class LiveTrial:
     asked: Outcome | None = None
     reported: bool = False
     metric_missing: bool = False  # said already
+    time_missing: bool = False  # said already
     progress_stored: float = float("-inf")  # monotonic seconds
+    judged_units: int = -1  # of the last validation the searcher was told of; -1: none yet
+    holds_at: int | None = None  # the units at which its workers, as they were told, wait for word; None: nowhere
+    can_hold: bool = True  # False: its length is a metric, of which its workers know nothing in advance
+    weights: str | None = None  # the checkpoint of `row.source_trial` that it starts with, once there is one
 
     @property
     def running(self) -> bool:
-        """Whether workers of it exist or are being started."""
-        return self.handle is not None
+        """Whether an attempt is on: workers of it exist, are being started, or died with their controller."""
+        return self.run is not None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the searcher has paused it, and nothing is left to be saved."""
+        return self.row.resting and not self._unsaved
+
+    @property
+    def without_source(self) -> bool:
+        """Whether it waits for the weights that it starts with."""
+        return self.row.source_trial is not None and self.weights is None and not self.checkpoints
+
+    @property
+    def _unsaved(self) -> bool:
+        """Whether it was judged where it is to be held, and died before it was saved there."""
+        saved = self.checkpoints[-1][0] if self.checkpoints else -1
+        return self._is_judged_at(self.row.until) and saved < self.row.judged_batches
+
+    def _is_judged_at(self, until: int | None) -> bool:
+        return self.can_hold and until is not None and self.judged_units >= until
 
     def ask(self, outcome: Outcome, reason: str) -> None:
         """Have the workers save and end with `outcome`."""
@@ -39,8 +63,70 @@ class LiveTrial:
         if self.handle is not None:
             self.handle.request(StopRequest(outcome, reason))
 
+    def enough(self, reason: str) -> None:
+        """Have the workers save and end as complete, unless they were asked for something already."""
+        if self.asked is None:
+            self.ask(Outcome.COMPLETED, reason)
+
     def kill(self, outcome: Outcome) -> None:
         """End the workers at once; the run counts as ended with `outcome`."""
         self.asked = outcome
         if self.handle is not None:
             self.handle.kill()
+
+    def steer(self) -> None:
+        """Have the workers do what the searcher wants, by the row."""
+        if self.handle is None or self.asked is Outcome.CANCELED:
+            return
+        if self.row.stop_requested:
+            if self.asked is not Outcome.STOPPED:
+                self.ask(Outcome.STOPPED, "stopped by the searcher")
+        elif self.asked is None:
+            if self._is_judged_at(self.holds_at):
+                return  # they are about to be held, and saved before that: the answer is given then
+            if self.row.resting:
+                self.ask(Outcome.PAUSED, "paused by the searcher")
+            elif self.row.until is not None and self.judged_units >= self.row.until:
+                self.enough(_AS_FAR)
+
+    def answer(self) -> None:
+        """Give the workers, which are held, the word they wait for."""
+        if self.handle is None or self.asked is not None:
+            return  # what was asked is the answer
+        until = self.row.until
+        if self.row.resting:
+            self.ask(Outcome.PAUSED, "paused by the searcher")
+        elif until is None or self.holds_at is None or until > self.holds_at:
+            self.holds_at = until
+            self.handle.request(GoOn(until))
+        else:
+            self.enough(_AS_FAR)
+
+
+_AS_FAR = "it has trained as far as the searcher wants"
+
+
+def new_row(experiment_id: int, trial_id: int, hparams: dict[str, Any], seed: int) -> TrialRow:
+    """A trial that has just been made."""
+    return TrialRow(
+        experiment_id=experiment_id,
+        trial_id=trial_id,
+        state=TrialState.QUEUED,
+        hparams=hparams,
+        seed=seed,
+        batches=0,
+        epochs=0.0,
+        records=0,
+        total_batches=None,
+        restarts=0,
+        stopped_early=False,
+        dataset="",
+        dataset_fallback=False,
+        best_metric=None,
+        best_batches=None,
+        best_metrics={},
+        best_checkpoint=None,
+        latest_checkpoint=None,
+        error=None,
+        message="",
+    )

@@ -24,6 +24,7 @@ from mnist_trials.plugin import (
 from mnist_trials.records import Slot
 
 DEFAULT_STORAGE = PluginChoice("directory")
+TEST_SEARCHER = "single"
 
 
 @final
@@ -55,7 +56,7 @@ class Workshop:
         """All that a controller needs."""
         name, backend = self.backend()
         return Machinery(
-            searcher=self.searcher(),
+            searcher=self._searcher_to_run(),
             launcher=self.launcher(),
             backend_name=name,
             backend=backend,
@@ -64,27 +65,25 @@ class Workshop:
         )
 
     def searcher(self) -> Searcher:
-        """The searcher, fresh."""
-        chosen = self._config.searcher
-        record: PluginRecord[Searcher] = self._plugins.find("searcher", chosen.name)
-        return record.factory(chosen.settings, self._config.hyperparameters)
+        """The config's searcher, fresh."""
+        return self._searcher(self._config.searcher.name)
 
     def launcher(self) -> Launcher:
         """The launcher."""
         choice = self._config.launcher
         record: PluginRecord[Launcher] = self._plugins.find("launcher", choice.name)
-        return record.factory(choice.options)
+        return record.make(choice.options)
 
     def logger(self, choice: PluginChoice) -> Logger:
         """One of the loggers."""
         record: PluginRecord[Logger] = self._plugins.find("logger", choice.name)
-        return record.factory(choice.options)
+        return record.make(choice.options)
 
     def storage(self, default_root: Path) -> CheckpointStorage:
         """Where the checkpoints lie."""
         choice = self._config.checkpoint_storage.storage or DEFAULT_STORAGE
         record: PluginRecord[CheckpointStorage] = self._plugins.find("checkpoint_storage", choice.name)
-        return record.factory(choice.options, default_root)
+        return record.make(choice.options, default_root)
 
     def backend(self) -> tuple[str, Backend]:
         """The backend and its name, `auto` resolved."""
@@ -99,8 +98,16 @@ class Workshop:
             raise PluginError(f"a trial takes {needed} slots, but this machine offers {len(slots)}: {there}")
         return slots
 
+    def _searcher_to_run(self) -> Searcher:
+        """With --test one trial of the search, to see that it works."""
+        return self._searcher(TEST_SEARCHER if self._options.get("test") else self._config.searcher.name)
+
+    def _searcher(self, name: str) -> Searcher:
+        record: PluginRecord[Searcher] = self._plugins.find("searcher", name)
+        return record.make(self._config.searcher.settings, self._config.hyperparameters)
+
     def _at_once(self) -> int:
         seed, hyperparameters = self._config.experiment_seed, self._config.hyperparameters
         context = SearcherContext(experiment_seed=seed, sample=lambda index: sample(hyperparameters, seed, index))
-        first = first_trials(self.searcher(), context)
+        first = first_trials(self._searcher_to_run(), context)
         return min(first, concurrency(self._config) or first)

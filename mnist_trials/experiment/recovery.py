@@ -15,11 +15,13 @@ from typing import Any, Literal, final
 
 from typing_extensions import override
 
+from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import MnistTrialsError
-from mnist_trials.experiment.decisions import Trials
 from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.lock import is_locked
+from mnist_trials.experiment.measure import Measure
+from mnist_trials.experiment.trials import Trials
 from mnist_trials.plugin.processes import group_members, reap, same_group
 from mnist_trials.records import ExperimentState, ProcessIdentity, TrialState
 from mnist_trials.store import Reader, Store
@@ -32,7 +34,8 @@ class PlannedTrial:
     """What going on means for one trial that has not ended."""
 
     trial_id: int
-    action: Literal["start", "continue", "finish"]  # from the beginning; from a checkpoint; only its end is recorded
+    # From the beginning; from a checkpoint; only its end is recorded; not at all until the searcher says so.
+    action: Literal["start", "continue", "finish", "rest"]
     batches: int  # where it goes on
     checkpoint: str | None
     lost_batches: int  # trained since that checkpoint, to be trained again
@@ -81,7 +84,7 @@ def make_plan(reader: Reader, experiment_id: int) -> Plan:
     files = ExperimentFiles(reader.home, experiment_id)
     alive = is_locked(files.lock)
     idle = alive or experiment.state.ended
-    trials = load_trials(reader, experiment_id)
+    trials = load_trials(reader, experiment_id, ExperimentConfig.from_dict(experiment.config))
     return Plan(
         experiment_id=experiment_id,
         name=experiment.name,
@@ -94,21 +97,30 @@ def make_plan(reader: Reader, experiment_id: int) -> Plan:
     )
 
 
-def load_trials(reader: Reader, experiment_id: int) -> Trials:
+def load_trials(reader: Reader, experiment_id: int, config: ExperimentConfig) -> Trials:
     """The trials of an experiment as the store has them."""
     checkpoints: dict[int, list[CheckpointRow]] = {}
     for row in reader.checkpoints(experiment_id):
         if row.state == "COMPLETED":
             checkpoints.setdefault(row.trial_id, []).append(row)
+    runs: dict[int, list[RunRow]] = {}
+    for run in reader.runs_of_live_trials(experiment_id):
+        runs.setdefault(run.trial_id, []).append(run)
+    judged = reader.judged_units(experiment_id)
+    live = [
+        replace(
+            _live(row, checkpoints.get(row.trial_id, []), runs.get(row.trial_id, [])),
+            judged_units=judged.get(row.trial_id, -1),
+            can_hold=not Measure(config).by_time,
+            weights=_weights(row, checkpoints.get(row.source_trial or 0, [])),
+        )
+        for row in reader.live_trials(experiment_id)
+    ]
     ended: Counter[TrialState] = Counter()
-    live: dict[int, LiveTrial] = {}
-    for trial in reader.trials(experiment_id):
-        if trial.state.ended:
-            ended[trial.state] += 1
-        else:
-            runs = reader.runs(experiment_id, trial.trial_id)
-            live[trial.trial_id] = _live(trial, checkpoints.get(trial.trial_id, []), runs)
-    return Trials(live, ended)
+    for (state, _), count in reader.trial_standing(experiment_id).items():
+        if state.ended:
+            ended[state] += count
+    return Trials(live, ended, judged=bool(judged))
 
 
 def clear_leftovers(reader: Reader, experiment_id: int) -> None:
@@ -136,16 +148,16 @@ def remove_orphans(reader: Reader, experiment_id: int) -> None:
 def settle(store: Store, reader: Reader, experiment_id: int, state: ExperimentState, message: str) -> None:
     """Bring an experiment without a controller to `state`, PAUSED or CANCELED. The lock must be held."""
     clear_leftovers(reader, experiment_id)
-    trials = load_trials(reader, experiment_id)
+    begun = {run.trial_id for run in reader.runs_of_live_trials(experiment_id)}
+    live = reader.live_trials(experiment_id)
     with store.transaction() as transaction:
-        for trial in trials.live.values():
-            if state is ExperimentState.CANCELED:
-                if trial.run is not None:
-                    transaction.put_run(experiment_id, replace(trial.run, ended=transaction.time))
-                transaction.put_trial(replace(trial.row, state=TrialState.CANCELED))
-            elif trial.runs:
-                # An open run stays open: it may have ended by itself, which the next controller looks into.
-                transaction.put_trial(replace(trial.row, state=TrialState.PAUSED))
+        if state is ExperimentState.CANCELED:
+            transaction.cancel_trials(experiment_id, "")
+        else:
+            for trial in live:
+                if trial.trial_id in begun:
+                    # An open run stays open: it may have ended by itself, which the next controller looks into.
+                    transaction.put_trial(replace(trial, state=TrialState.PAUSED))
         transaction.update_experiment(experiment_id, state=state, message=message)
 
 
@@ -161,6 +173,11 @@ def _live(trial: TrialRow, checkpoints: list[CheckpointRow], runs: list[RunRow])
     )
 
 
+def _weights(trial: TrialRow, checkpoints: list[CheckpointRow]) -> str | None:
+    """The checkpoint, out of those of its source, that `trial` starts with."""
+    return next((row.uuid for row in checkpoints if row.batches >= trial.source_batches), None)
+
+
 def _is_left(checkpoint: CheckpointRow, runs: list[RunRow]) -> bool:
     """Whether a later run went on from before `checkpoint`, which could not be read then."""
     later = (run for run in runs if run.run > checkpoint.run and run.backend)  # with a backend: it came to training
@@ -170,18 +187,21 @@ def _is_left(checkpoint: CheckpointRow, runs: list[RunRow]) -> bool:
 def _planned(trial: LiveTrial) -> PlannedTrial:
     batches, checkpoint = trial.checkpoints[-1] if trial.checkpoints else (0, None)
     finished = trial.run is not None and (trial.run.outcome is not None or trial.row.stop_requested)
+    rests = trial.at_rest and not finished
     return PlannedTrial(
         trial_id=trial.row.trial_id,
-        action="finish" if finished else "continue" if checkpoint else "start",
+        action="finish" if finished else "rest" if rests else "continue" if checkpoint else "start",
         batches=batches,
         checkpoint=checkpoint,
-        lost_batches=0 if finished else max(trial.row.batches - batches, 0),
+        lost_batches=0 if finished or rests else max(trial.row.batches - batches, 0),
     )
 
 
 def _in_words(trial: PlannedTrial) -> str:
     if trial.action == "finish":
         return "it had ended when the controller died; that is put on record"
+    if trial.action == "rest":
+        return f"it stays paused by the searcher, at batch {trial.batches}"
     lost = f" ({trial.lost_batches} batches are trained again)" if trial.lost_batches else ""
     if trial.action == "start":
         return f"start it from the beginning{lost}"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from mnist_trials.config import ExperimentConfig, Loaded, load
+from mnist_trials.config.space import points
 from mnist_trials.errors import ConfigError, PluginError, Problem, StoreError, UsageError
+from mnist_trials.experiment import warm_start
 from mnist_trials.experiment.entrypoint import check_entrypoint
-from mnist_trials.experiment.home import ExperimentFiles, last_number
+from mnist_trials.experiment.home import ExperimentFiles, last_number, resolve_home
 from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.snapshot import take_snapshot
+from mnist_trials.experiment.staging import staging
+from mnist_trials.experiment.warm_start import Source, find_source
 from mnist_trials.plugin import get_plugins
 from mnist_trials.store import Store, open_store
 
@@ -29,6 +32,11 @@ class Submission:
     context: Path
     options: Mapping[str, Any]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should hear of before it runs."""
+        return (*self.loaded.warnings, *_kept(self.loaded.config), *_few_points(self.loaded))
+
 
 def check(
     config: str | Path | Mapping[str, Any],
@@ -40,6 +48,7 @@ def check(
     data_root: str | Path | None = None,
     name: str | None = None,
     test: bool = False,
+    home: str | Path | None = None,
 ) -> Submission:
     """Everything that can be checked without running anything; stores nothing. See `api.submit`.
 
@@ -48,12 +57,16 @@ def check(
         UsageError: the context, the data root or the slots cannot be had.
     """
     given = [f"{key}={json.dumps(value)}" for key, value in (("launcher", launcher), ("name", name)) if value]
-    loaded = load(config, [*overrides, *given])
+    changes = [*overrides, *given]
+    loaded = load(config, changes)
     folder = _context(loaded, context)
-    options = _options(slots, data_root, test)
-    problems = [*_not_yet(loaded), *_entrypoint(loaded, folder), *_plugins(loaded, options)]
+    options = {**_options(slots, data_root, test), "overrides": changes}
+    source, problems = _warm_start(loaded, resolve_home(home))
+    problems += [*_not_yet(loaded), *_entrypoint(loaded, folder), *_plugins(loaded, options)]
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
+    if source is not None:
+        options[warm_start.OPTION] = source.to_option()
     return Submission(loaded, folder, options)
 
 
@@ -65,28 +78,26 @@ def store_new(home: Path, submission: Submission) -> int:
         UsageError: the context cannot be copied.
     """
     with open_store(home) as store:
-        staging = home / "experiments" / f".new-{uuid.uuid4()}"
         try:
-            take_snapshot(submission.context, staging / "context", without=home)
-            (staging / "config.yaml").write_text(submission.loaded.text, encoding="utf-8")
-            return _store(store, home, staging, submission)
+            with staging(home / "experiments") as folder:
+                take_snapshot(submission.context, folder / "context", without=home)
+                (folder / "config.yaml").write_text(submission.loaded.text, encoding="utf-8")
+                return _store(store, home, folder, submission)
         except OSError as error:
             raise StoreError(f"The home {home} cannot be written: {error.strerror} ({error.filename}).") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
-def _store(store: Store, home: Path, staging: Path, submission: Submission) -> int:
+def _store(store: Store, home: Path, prepared: Path, submission: Submission) -> int:
     config = submission.loaded.config
     with store.transaction() as transaction:
         number = last_number(home)
         experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options, above=number)
-        for warning in (*submission.loaded.warnings, *_kept(config)):
+        for warning in submission.warnings:
             transaction.add_notice(experiment_id, None, warning)
         folder = ExperimentFiles(home, experiment_id).directory
         if folder.exists():  # of a submission that was cut off between this and the commit
             shutil.rmtree(folder)
-        staging.rename(folder)
+        prepared.rename(folder)
     return experiment_id
 
 
@@ -98,6 +109,22 @@ def _kept(config: ExperimentConfig) -> Iterator[str]:
             "checkpoint_storage.save_experiment_best, save_trial_best and save_trial_latest have no effect in this "
             "version yet: every checkpoint is kept."
         )
+
+
+def _few_points(loaded: Loaded) -> Iterator[str]:
+    """What to say where a search at random ends before it has made all of its trials."""
+    searcher = loaded.config.searcher
+    distinct = points(loaded.config.hyperparameters)
+    if searcher.name != "random" or distinct is None or distinct >= searcher.settings["max_trials"]:
+        return
+    trials = "1 trial" if distinct == 1 else f"{distinct} trials"
+    yield str(
+        loaded.problem(
+            "searcher.max_trials",
+            f"only {trials} of searcher.max_trials: {searcher.settings['max_trials']} will be made, because the "
+            f"hyperparameters allow no more combinations.",
+        )
+    )
 
 
 def _context(loaded: Loaded, context: str | Path | None) -> Path:
@@ -145,15 +172,22 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
         ("resume", config.resume is not None),
         ("watch", config.watch is not None),
         ("log_policies", bool(config.log_policies)),
-        ("searcher.max_time", config.searcher.settings.get("max_time") is not None),
-        ("searcher.source_trial_id", config.searcher.source_trial_id is not None),
-        ("searcher.source_checkpoint_uuid", config.searcher.source_checkpoint_uuid is not None),
         ("checkpoint_storage.max_checkpoint_bytes", config.checkpoint_storage.max_checkpoint_bytes is not None),
     ]
     for path, is_asked in cannot:
         if is_asked:
             what = "compile: program" if path == "compile" else path
             yield loaded.problem(path, f"'{what}' is not supported by this version yet; leave it out.")
+
+
+def _warm_start(loaded: Loaded, home: Path) -> tuple[Source | None, list[Problem]]:
+    try:
+        return find_source(home, loaded.config), []
+    except StoreError:
+        raise
+    except UsageError as error:
+        key = next(key for key in warm_start.KEYS if getattr(loaded.config.searcher, key.partition(".")[2]))
+        return None, [loaded.problem(key, f"{key}: {error}")]
 
 
 def _entrypoint(loaded: Loaded, context: Path) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, final
@@ -17,6 +16,7 @@ from mnist_trials.events import (
     Notice,
     ProgressReported,
     TrialExited,
+    TrialHeld,
     TrialStarted,
     ValidationCompleted,
     WorkersExited,
@@ -28,8 +28,10 @@ from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.ledger import Step
 from mnist_trials.experiment.live import LiveTrial
-from mnist_trials.experiment.verdict import End, RunEnd, Verdict, judge
-from mnist_trials.records import ErrorInfo, Outcome, TrialState
+from mnist_trials.experiment.run_ends import RunEnds
+from mnist_trials.experiment.trials import Trials
+from mnist_trials.experiment.validations import Validations
+from mnist_trials.records import TrialState
 from mnist_trials.store.rows import RunRow
 
 
@@ -41,20 +43,31 @@ class TrialEvents:
         self,
         experiment_id: int,
         config: ExperimentConfig,
+        trials: Trials,
         decisions: Decisions,
         followers: Followers,
         max_restarts: int,
     ) -> None:
         self._experiment_id = experiment_id
-        self._command = bool(config.entrypoint.command)
         self._goal = Goal(config.searcher.metric, config.searcher.smaller_is_better)
         self._decisions = decisions
         self._followers = followers
-        self._max_restarts = max_restarts
-        self.held = ""  # why nothing can go on until a person has done something
+        self._validations = Validations(config, decisions, self.notice, begun=trials.judged)
+        self.ends = RunEnds(
+            experiment_id,
+            trials,
+            decisions,
+            self.notice,
+            command=bool(config.entrypoint.command),
+            max_restarts=max_restarts,
+        )
 
     def apply(self, step: Step, trial: LiveTrial, run: RunRow, event: Event) -> None:
-        """Apply `event`, which is of `run`, the attempt of `trial` that is on."""
+        """Apply `event`, which is of `run`, the attempt of `trial` that is on.
+
+        Raises:
+            UnknownMetric: see `Validations.take`.
+        """
         self._APPLY[type(event)](self, step, trial, run, event)
 
     def note_progress(self, trial: LiveTrial, event: ProgressReported) -> None:
@@ -63,16 +76,6 @@ class TrialEvents:
         trial.row = bookkeeping.with_progress(trial.row, event)
         if trial.run is not None:
             trial.run = replace(trial.run, batches=event.batches)
-
-    def close_lost(self, step: Step, trial: LiveTrial, run: RunRow) -> None:
-        """Close a run whose controller died: as its worker ended it, where that is stored, else as lost."""
-        if run.outcome is not None or trial.row.stop_requested:
-            self._finish(step, trial, run, (), None)
-            return
-        self._end_run(step, trial, run)
-        trial.row = replace(trial.row, state=TrialState.QUEUED)
-        step.transaction.put_trial(trial.row)
-        self.notice(step, trial, f"run {run.run} was lost with its controller; {_goes_on(trial)}")
 
     def notice(self, step: Step, trial: LiveTrial, message: str) -> None:
         """Tell a person, on screen and in the record."""
@@ -109,6 +112,7 @@ class TrialEvents:
 
     def _progress(self, step: Step, trial: LiveTrial, run: RunRow, event: ProgressReported) -> None:
         self.note_progress(trial, event)
+        self._validations.check_length(step, trial, event)
         step.transaction.put_trial(trial.row)
 
     def _metrics(self, step: Step, trial: LiveTrial, run: RunRow, event: MetricsReported) -> None:
@@ -116,6 +120,7 @@ class TrialEvents:
         trial.row = bookkeeping.with_progress(trial.row, event)
         trial.run = replace(run, batches=event.batches)
         step.transaction.add_metrics(self._experiment_id, bookkeeping.metric_row(event, step.transaction.time))
+        self._validations.check_length(step, trial, event)
         step.transaction.put_trial(trial.row)
 
     def _validated(self, step: Step, trial: LiveTrial, run: RunRow, event: ValidationCompleted) -> None:
@@ -125,10 +130,8 @@ class TrialEvents:
         trial.row = bookkeeping.with_checkpoints(row, trial.checkpoints)
         trial.run = replace(run, batches=event.batches)
         step.transaction.add_metrics(self._experiment_id, bookkeeping.metric_row(event, step.transaction.time))
-        if self._goal.metric not in event.metrics and not trial.metric_missing:
-            trial.metric_missing = True
-            self.notice(step, trial, _no_metric(self._goal.metric, list(event.metrics)))
-        self._decisions.validated(step, trial, event, event.metrics.get(self._goal.metric))
+        self._validations.take(step, trial, event)
+        self._validations.check_length(step, trial, event)
         step.transaction.put_trial(trial.row)
 
     def _saved(self, step: Step, trial: LiveTrial, run: RunRow, event: CheckpointSaved) -> None:
@@ -138,6 +141,7 @@ class TrialEvents:
         trial.row = bookkeeping.with_checkpoints(trial.row, trial.checkpoints)
         step.transaction.put_checkpoint(bookkeeping.checkpoint_row(self._experiment_id, event, step.transaction.time))
         step.transaction.put_trial(trial.row)
+        self._decisions.saved(step, trial)
 
     def _rejected(self, step: Step, trial: LiveTrial, run: RunRow, event: CheckpointRejected) -> None:
         trial.checkpoints = [entry for entry in trial.checkpoints if entry[1] != event.uuid]
@@ -145,6 +149,10 @@ class TrialEvents:
         step.transaction.set_checkpoint_state(event.uuid, "DAMAGED")
         step.transaction.put_trial(trial.row)
         self.notice(step, trial, f"the checkpoint {event.uuid} is damaged and was not used: {event.reason}")
+
+    def _held(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialHeld) -> None:
+        if event.rank == 0:  # the answer goes to every rank
+            step.then(trial.answer)
 
     def _exited(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialExited) -> None:
         trial.reported = True
@@ -154,62 +162,7 @@ class TrialEvents:
         self._put_run(step, trial, run)
 
     def _gone(self, step: Step, trial: LiveTrial, run: RunRow, event: WorkersExited) -> None:
-        self._finish(step, trial, run, event.exit_codes, event.reason)
-
-    def _finish(
-        self, step: Step, trial: LiveTrial, run: RunRow, exit_codes: tuple[int | None, ...], reason: str | None
-    ) -> None:
-        stopped = Outcome.STOPPED if trial.row.stop_requested else None
-        end = RunEnd(
-            outcome=run.outcome,
-            error=run.error,
-            exit_codes=exit_codes,
-            reason=reason,
-            batches=run.batches,
-            command=self._command,
-            reported=trial.reported,
-            asked=trial.asked or stopped,
-        )
-        verdict = judge(
-            end, previous=trial.previous_error, restarts=trial.row.restarts, max_restarts=self._max_restarts
-        )
-        self._end_run(step, trial, replace(run, exit_codes=exit_codes, error=verdict.error or run.error))
-        self._carry_out(step, trial, verdict)
-
-    def _end_run(self, step: Step, trial: LiveTrial, run: RunRow) -> None:
-        step.transaction.put_run(self._experiment_id, replace(run, ended=step.transaction.time))
-        trial.previous_error = run.error
-        trial.run, trial.handle, trial.slots, trial.asked, trial.reported = None, None, (), None, False
-
-    def _carry_out(self, step: Step, trial: LiveTrial, verdict: Verdict) -> None:
-        decisions, error, message = self._decisions, verdict.error, verdict.message
-        match verdict.end:
-            case End.COMPLETED:
-                decisions.end(step, trial, TrialState.COMPLETED, message, None)
-            case End.STOPPED:
-                trial.row = replace(trial.row, stopped_early=True)
-                decisions.end(step, trial, TrialState.COMPLETED, "stopped by the searcher", None)
-            case End.CANCELED:
-                decisions.end(step, trial, TrialState.CANCELED, message, error)
-            case End.PAUSED:
-                trial.row = replace(trial.row, state=TrialState.PAUSED)
-                step.transaction.put_trial(trial.row)
-            case End.INVALID_HP:
-                decisions.fail(step, trial, "invalid_hp", message, error)
-            case End.ERROR:
-                decisions.fail(step, trial, "error", message, error)
-            case End.HELD:
-                self.held = message
-                trial.row = replace(trial.row, state=TrialState.PAUSED, message=message, error=error)
-                step.transaction.put_trial(trial.row)
-                self.notice(
-                    step, trial, f"{message.rstrip('.')}; the experiment is paused: activated again, {_goes_on(trial)}"
-                )
-            case End.RESTART:
-                trial.row = replace(trial.row, state=TrialState.QUEUED, restarts=trial.row.restarts + 1, error=error)
-                step.transaction.put_trial(trial.row)
-                count = f"restart {trial.row.restarts} of at most {self._max_restarts}"
-                self.notice(step, trial, f"failed at batch {_at(error)} ({message}); {_goes_on(trial)} ({count})")
+        self.ends.close(step, trial, run, event.exit_codes, event.reason)
 
     def _put_run(self, step: Step, trial: LiveTrial, run: RunRow) -> None:
         trial.run = run
@@ -225,23 +178,7 @@ class TrialEvents:
         ValidationCompleted: _validated,
         CheckpointSaved: _saved,
         CheckpointRejected: _rejected,
+        TrialHeld: _held,
         TrialExited: _exited,
         WorkersExited: _gone,
     }
-
-
-def _goes_on(trial: LiveTrial) -> str:
-    if not trial.checkpoints:
-        return "it starts from the beginning"
-    return f"it goes on from batch {trial.checkpoints[-1][0]}"
-
-
-def _at(error: ErrorInfo | None) -> str:
-    return "?" if error is None else str(error.batches)
-
-
-def _no_metric(metric: str, reported: list[str]) -> str:
-    near = difflib.get_close_matches(metric, reported, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    names = ", ".join(sorted(reported)) or "none"
-    return f"validation does not report searcher.metric '{metric}', so no trial is the best.{hint} Reported: {names}."

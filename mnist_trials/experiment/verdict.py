@@ -44,7 +44,7 @@ class RunEnd:
     batches: int  # as far as is known
     command: bool  # the entrypoint is a command, not a Trial class
     reported: bool  # the worker sent something about training
-    asked: Outcome | None  # what the controller had asked for: STOPPED, PAUSED or CANCELED
+    asked: Outcome | None  # what the controller had asked for: STOPPED, PAUSED, CANCELED, COMPLETED
 
 
 @final
@@ -63,7 +63,11 @@ _BY_OUTCOME = {
     Outcome.PAUSED: End.PAUSED,
     Outcome.CANCELED: End.CANCELED,
 }
-_WHEN_ASKED = {Outcome.STOPPED: End.STOPPED, Outcome.CANCELED: End.CANCELED}
+_WHEN_ASKED = {
+    Outcome.STOPPED: End.STOPPED,
+    Outcome.CANCELED: End.CANCELED,
+    Outcome.COMPLETED: End.COMPLETED,
+}
 
 
 def judge(run: RunEnd, *, previous: ErrorInfo | None, restarts: int, max_restarts: int) -> Verdict:

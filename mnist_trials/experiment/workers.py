@@ -9,9 +9,10 @@ from typing import Any, final
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.experiment.home import VARIABLE as HOME
 from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.warm_start import Source
 from mnist_trials.plugin import Backend, WorkerSpec
 from mnist_trials.records import Slot
-from mnist_trials.store.rows import TrialRow
 
 DEFAULT_TARGET = "mnist_trials.worker.main:run"
 
@@ -27,17 +28,17 @@ class SpecMaker:
     backend: Backend
     target: str
 
-    def specs(
-        self, trial: TrialRow, run: int, slots: tuple[Slot, ...], checkpoints: tuple[str, ...]
-    ) -> list[WorkerSpec]:
-        """One spec per rank; `checkpoints` are ids to go on from, newest first. Makes the trial's folder."""
+    def specs(self, live: LiveTrial, slots: tuple[Slot, ...], validate_at: tuple[int, ...]) -> list[WorkerSpec]:
+        """One spec per rank, for the run `live.runs`. Makes the trial's folder."""
+        trial = live.row
         self.files.trial(trial.trial_id).mkdir(parents=True, exist_ok=True)
         document = self.config.to_dict()
+        source = Source.of(self.options)
         return [
             WorkerSpec(
                 experiment_id=self.files.experiment_id,
                 trial_id=trial.trial_id,
-                run=run,
+                run=live.runs,
                 rank=rank,
                 size=len(slots),
                 slot=slot,
@@ -48,7 +49,10 @@ class SpecMaker:
                 trial_dir=str(self.files.trial(trial.trial_id)),
                 log_path=str(self.files.trial_log(trial.trial_id)),
                 checkpoint_root=str(self.files.checkpoints),
-                checkpoints=checkpoints,
+                checkpoints=tuple(uuid for _, uuid in reversed(live.checkpoints)),
+                warm_start=live.weights or (None if source is None else source.location),
+                validate_at=validate_at,
+                until=trial.until if live.can_hold else None,
                 data_root=self.options.get("data_root"),
                 started_in=self.options.get("started_in"),
                 test_mode=bool(self.options.get("test")),

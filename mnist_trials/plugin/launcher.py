@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
-from mnist_trials.events import Event, StopRequest
+from mnist_trials.events import Event, GoOn, Request, StopRequest
 from mnist_trials.records import Slot
 
 
@@ -35,6 +35,8 @@ class WorkerSpec:
     checkpoint_root: str  # where checkpoints lie when the config names no storage
     checkpoints: tuple[str, ...] = ()  # this trial's checkpoint ids, newest first, to go on from; () = from the start
     warm_start: str | None = None  # a checkpoint to take weights from when there is none of its own
+    validate_at: tuple[int, ...] = ()  # where to validate, whatever the periods; in the unit of searcher.max_length
+    until: int | None = None  # how far to train before asking (see TrialHeld), in that unit; None: to the end
     data_root: str | None = None
     started_in: str | None = None  # the directory in which the experiment was submitted; None: this process's own
     test_mode: bool = False
@@ -56,7 +58,8 @@ class WorkerSpec:
         if left_over := set(values) - {f.name for f in fields(cls)}:
             raise ValueError(f"a worker spec has no field {sorted(left_over)}")
         values["slot"] = Slot(**values["slot"])
-        values["checkpoints"] = tuple(values.get("checkpoints", ()))
+        for name in ("checkpoints", "validate_at"):
+            values[name] = tuple(values.get(name, ()))
         try:
             return cls(**values)
         except TypeError as error:
@@ -77,6 +80,14 @@ class Channel(ABC):
     def stop_requested(self) -> StopRequest | None:
         """What the controller asked for, or None. Cheap enough to be called after every batch."""
 
+    def wait_for_word(self) -> Request:
+        """Wait for the answer to a `TrialHeld` that was just emitted; each answer is returned once.
+
+        A `StopRequest` counts as the answer whenever it was sent. A line that is cut ends the worker, as in `emit`.
+        Where there is no controller, nobody says no.
+        """
+        return GoOn()
+
 
 Deliver = Callable[[Event], None]
 """Given to a launcher to hand events over; may be called from any thread, never blocks for long."""
@@ -95,8 +106,8 @@ class WorkerHandle(ABC):
         """
 
     @abstractmethod
-    def request(self, request: StopRequest) -> None:
-        """Pass a request on to every rank; no effect when they are gone."""
+    def request(self, request: Request) -> None:
+        """Pass a request on to every rank; no effect when they are gone. May be called within `deliver` too."""
 
     @abstractmethod
     def kill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Literal, final
@@ -95,13 +96,27 @@ class PluginManager:
         try:
             self._sources[entry_point.name] = source
             self.register(entry_point.load(), entry_point.name)
+            self._require_records(entry_point.name)
         except Exception as error:  # a plugin is foreign code: whatever it raises must not take the rest with it
             del self._sources[entry_point.name]
+            if self._pm.has_plugin(entry_point.name):
+                self._pm.unregister(name=entry_point.name)
             reason = f"failed to load: {type(error).__name__}: {error}"
             info = PluginInfo(
                 "?", entry_point.name, "", source.entry_point, source.distribution, source.version, reason
             )
             self._broken.append(info)
+
+    def _require_records(self, plugin_name: str) -> None:
+        """Ask each hook of a plugin once: what it raises now, it cannot raise later."""
+        for caller in self._pm.get_hookcallers(self._pm.get_plugin(plugin_name)) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin_name != plugin_name:
+                    continue
+                records: Any = implementation.function()
+                for record in records:
+                    if not isinstance(record, PluginRecord):
+                        raise TypeError(f"{caller.name} gave {record!r}, which is no PluginRecord")
 
     def backends(self) -> dict[str, PluginRecord[Backend]]:
         """Backends by name, aliases included."""
@@ -129,17 +144,19 @@ class PluginManager:
         Raises:
             PluginError: there is none (the text has the nearest and all known names), or it is not available here.
         """
-        known = self._of_kind(kind)
-        record = known.get(name)
-        if record is None:
-            raise PluginError(self._unknown(kind, name, known))
-        if reason := record.available():
+        offers = self._offers(_HOOK[kind])
+        if name not in offers:
+            raise PluginError(self._unknown(kind, name, offers))
+        (_, record), *others = offers[name]
+        if others:
+            raise PluginError(self._clash(name, offers[name]))
+        if reason := _reason(record):
             raise PluginError(f"The {_spoken(kind)} '{name}' is not available: {reason}")
         return record
 
     def names(self, kind: Kind) -> list[str]:
         """The names of a kind, without aliases, sorted."""
-        return sorted({record.name for record in self._of_kind(kind).values()})
+        return sorted({record.name for _, record in self._with_plugin_names(_HOOK[kind])})
 
     def plugins(self) -> list[PluginInfo]:
         """Every plugin, by kind and name, those that could not be loaded last."""
@@ -155,29 +172,39 @@ class PluginManager:
                         source.entry_point,
                         source.distribution,
                         source.version,
-                        record.available(),
+                        _reason(record),
                     )
                 )
         return sorted(found, key=lambda info: (info.kind, info.name)) + self._broken
 
-    def _unknown(self, kind: Kind, name: str, known: dict[str, PluginRecord[Any]]) -> str:
+    def _unknown(self, kind: Kind, name: str, known: Collection[str]) -> str:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         broken = "".join(f" The plugin '{info.name}' {info.unavailable}." for info in self._broken)
         names = ", ".join(self.names(kind)) or "none"
         return f"No {_spoken(kind)} is named '{name}'.{hint} Known: {names}.{broken}"
 
-    def _of_kind(self, kind: Kind) -> dict[str, PluginRecord[Any]]:
-        return self._records(_HOOK[kind])
-
     def _records(self, hook: str) -> dict[str, PluginRecord[Any]]:
-        records: dict[str, PluginRecord[Any]] = {}
+        records = {}
+        for name, offers in self._offers(hook).items():
+            (_, record), *others = offers
+            if others:
+                raise PluginError(self._clash(name, offers))
+            records[name] = record
+        return records
+
+    def _offers(self, hook: str) -> dict[str, list[tuple[str, PluginRecord[Any]]]]:
+        """By name or alias, the entry points that offer it and their records; more than one is a clash."""
+        offers: dict[str, list[tuple[str, PluginRecord[Any]]]] = {}
         for plugin_name, record in self._with_plugin_names(hook):
             for name in (record.name, *record.aliases):
-                if name in records:
-                    raise PluginError(f"Two plugins are named '{name}' ({hook}); one of them is '{plugin_name}'.")
-                records[name] = record
-        return records
+                offers.setdefault(name, []).append((plugin_name, record))
+        return offers
+
+    def _clash(self, name: str, offers: Sequence[tuple[str, PluginRecord[Any]]]) -> str:
+        sources = [self._sources[plugin_name] for plugin_name, _ in offers]
+        listed = " and ".join(f"'{source.entry_point}' of {source.distribution}" for source in sources)
+        return f"Two plugins are named '{name}': {listed}. Uninstall one, or name those to load in {ONLY}."
 
     def _with_plugin_names(self, hook: str) -> list[tuple[str, PluginRecord[Any]]]:
         caller = getattr(self._pm.hook, hook)
@@ -199,6 +226,13 @@ _HOOK: dict[Kind, str] = {
 
 def _spoken(kind: Kind) -> str:
     return _SPOKEN.get(kind, kind)
+
+
+def _reason(record: PluginRecord[Any]) -> str | None:
+    try:
+        return record.available()
+    except Exception as error:  # foreign code
+        return f"it failed to say whether it is available: {type(error).__name__}: {error}"
 
 
 def _wanted() -> set[str] | None:

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, final
 
 import pluggy
 
+from mnist_trials.errors import MnistTrialsError, PluginError
 from mnist_trials.plugin.backend import Backend
 from mnist_trials.plugin.checkpoint_storage import CheckpointStorage
 from mnist_trials.plugin.launcher import Launcher
@@ -43,6 +44,19 @@ class PluginRecord(Generic[T]):
     factory: Callable[..., T]
     available: Callable[[], str | None] = _always_available
     aliases: tuple[str, ...] = ()
+
+    def make(self, *arguments: Any) -> T:
+        """What the factory makes of these.
+
+        Raises:
+            PluginError: it does not take them, or it failed: it is foreign code.
+        """
+        try:
+            return self.factory(*arguments)
+        except MnistTrialsError:
+            raise
+        except Exception as error:
+            raise PluginError(f"The plugin '{self.name}' failed: {type(error).__name__}: {error}") from error
 
 
 class Hooks:

@@ -87,6 +87,10 @@ def trial_columns(trial: TrialRow) -> Columns:
         "message": trial.message,
         "judged_batches": trial.judged_batches,
         "stop_requested": int(trial.stop_requested),
+        "until": trial.until,
+        "resting": int(trial.resting),
+        "source_trial": trial.source_trial,
+        "source_batches": trial.source_batches,
     }
 
 
@@ -115,6 +119,10 @@ def trial_row(row: sqlite3.Row) -> TrialRow:
         message=row["message"],
         judged_batches=row["judged_batches"],
         stop_requested=bool(row["stop_requested"]),
+        until=row["until"],
+        resting=bool(row["resting"]),
+        source_trial=row["source_trial"],
+        source_batches=row["source_batches"],
     )
 
 
@@ -232,9 +240,11 @@ def notice_row(row: sqlite3.Row) -> NoticeRow:
 def decision_row(row: sqlite3.Row) -> DecisionRow:
     """A row of `decisions`."""
     return DecisionRow(
+        id=row["id"],
         sequence=row["sequence"],
         trial_id=row["trial_id"],
         event=row["event"],
+        reason=row["reason"],
         units=row["units"],
         metric=row["metric"],
         actions=tuple(json.loads(row["actions"])),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, final
 
 from mnist_trials.errors import UsageError
+from mnist_trials.records import TrialState
 from mnist_trials.store import codec
 from mnist_trials.store.connection import FILE_NAME, open_for_reading, translating
 from mnist_trials.store.rows import (
@@ -24,6 +25,10 @@ from mnist_trials.store.rows import (
 from mnist_trials.store.summary import summarize
 
 T = TypeVar("T")
+
+_ENDED = ", ".join(f"'{state}'" for state in TrialState if state.ended)
+
+_PIECE = 1000  # rows read at once where there may be very many
 
 
 def open_reader(home: Path) -> Reader:
@@ -78,10 +83,29 @@ class Reader:
         query = "SELECT * FROM trials WHERE experiment_id = ? ORDER BY trial_id"
         return self._rows(codec.trial_row, query, experiment_id)
 
+    def live_trials(self, experiment_id: int) -> list[TrialRow]:
+        """The trials of an experiment that have not ended, by id."""
+        query = f"SELECT * FROM trials WHERE experiment_id = ? AND state NOT IN ({_ENDED}) ORDER BY trial_id"  # noqa: S608
+        return self._rows(codec.trial_row, query, experiment_id)
+
     def trial_counts(self) -> dict[int, int]:
         """How many trials each experiment has; one without any is left out."""
         query = "SELECT experiment_id, count(*) FROM trials GROUP BY experiment_id"
         return dict(self._rows(lambda row: (int(row[0]), int(row[1])), query))
+
+    def trial_standing(self, experiment_id: int) -> dict[tuple[TrialState, bool], int]:
+        """How many trials of an experiment are in each state, those stopped early by the searcher apart (True)."""
+        query = "SELECT state, stopped_early, count(*) FROM trials WHERE experiment_id = ? GROUP BY 1, 2"
+        return dict(self._rows(lambda row: ((TrialState(row[0]), bool(row[1])), int(row[2])), query, experiment_id))
+
+    def best_trials(self, experiment_id: int, limit: int) -> list[TrialRow]:
+        """The trials with the best validations so far, best first, of equals the first; at most `limit`."""
+        sign = 1 if self.experiment(experiment_id).config["searcher"]["smaller_is_better"] else -1
+        query = (
+            "SELECT * FROM trials WHERE experiment_id = ? AND best_metric IS NOT NULL "
+            "ORDER BY ? * best_metric, trial_id LIMIT ?"
+        )
+        return self._rows(codec.trial_row, query, experiment_id, sign, limit)
 
     def trial(self, experiment_id: int, trial_id: int) -> TrialRow:
         """One trial."""
@@ -98,6 +122,14 @@ class Reader:
         self.trial(experiment_id, trial_id)
         query = "SELECT * FROM runs WHERE experiment_id = ? AND trial_id = ? ORDER BY run"
         return self._rows(codec.run_row, query, experiment_id, trial_id)
+
+    def runs_of_live_trials(self, experiment_id: int) -> list[RunRow]:
+        """The runs of all trials that have not ended, by trial and run."""
+        query = (
+            "SELECT runs.* FROM runs JOIN trials USING (experiment_id, trial_id) "  # noqa: S608
+            f"WHERE experiment_id = ? AND state NOT IN ({_ENDED}) ORDER BY trial_id, run"
+        )
+        return self._rows(codec.run_row, query, experiment_id)
 
     def metrics(self, experiment_id: int, trial_id: int, kind: str | None = None) -> list[MetricRow]:
         """The metrics of a trial in the order of training; `kind` "training" or "validation", None: both.
@@ -136,16 +168,49 @@ class Reader:
         self.experiment(experiment_id)
         return self._rows(codec.notice_row, "SELECT * FROM notices WHERE experiment_id = ? ORDER BY id", experiment_id)
 
-    def decisions(self, experiment_id: int) -> list[DecisionRow]:
-        """What the searcher was told and what it decided, oldest first."""
+    def decisions(self, experiment_id: int, after: int = 0) -> list[DecisionRow]:
+        """What the searcher was told and what it decided, oldest first; only decisions with an id above `after`."""
         self.experiment(experiment_id)
-        query = "SELECT * FROM decisions WHERE experiment_id = ? ORDER BY id"
-        return self._rows(codec.decision_row, query, experiment_id)
+        query = "SELECT * FROM decisions WHERE experiment_id = ? AND id > ? ORDER BY id"
+        return self._rows(codec.decision_row, query, experiment_id, after)
 
-    def searcher(self, experiment_id: int) -> tuple[dict[str, Any], bool] | None:
-        """The searcher's last snapshot and whether it has shut down; None before the search began."""
-        query = "SELECT snapshot, shut_down FROM searchers WHERE experiment_id = ?"
-        found = self._rows(lambda row: (json.loads(row["snapshot"]), bool(row["shut_down"])), query, experiment_id)
+    def last_decision(self, experiment_id: int) -> int:
+        """The id of an experiment's newest decision; 0 for none."""
+        query = "SELECT ifnull(max(id), 0) FROM decisions WHERE experiment_id = ?"
+        return self._rows(lambda row: int(row[0]), query, experiment_id)[0]
+
+    def each_decision(self, experiment_id: int, after: int = 0) -> Iterator[DecisionRow]:
+        """As `decisions`, read piece by piece: few are held at once, however many there are."""
+        self.experiment(experiment_id)
+        query = "SELECT * FROM decisions WHERE experiment_id = ? AND id > ? ORDER BY id LIMIT ?"
+        while piece := self._rows(codec.decision_row, query, experiment_id, after, _PIECE):
+            yield from piece
+            after = piece[-1].id
+
+    def judged_units(self, experiment_id: int) -> dict[int, int]:
+        """How far each trial was when the searcher was last told of a validation; without those it never was."""
+        query = (
+            "SELECT trial_id, max(units) FROM decisions WHERE experiment_id = ? AND event = 'validation_completed' "
+            "GROUP BY trial_id"
+        )
+        return dict(self._rows(lambda row: (int(row[0]), int(row[1])), query, experiment_id))
+
+    def shutdown_reason(self, experiment_id: int) -> str:
+        """Why the searcher shut down before its time; empty: it did not, or did not say."""
+        query = "SELECT * FROM decisions WHERE experiment_id = ? AND actions LIKE '%\"Shutdown\"%' ORDER BY id"
+        for row in self._rows(codec.decision_row, query, experiment_id):
+            for action in row.actions:
+                if action["action"] == "Shutdown" and action.get("why"):
+                    return str(action["why"])
+        return ""
+
+    def searcher(self, experiment_id: int) -> tuple[dict[str, Any], bool, int] | None:
+        """The searcher's last snapshot, whether it had shut down, and the id of the last decision before it.
+
+        None before the search began. The decisions after it are to be replayed.
+        """
+        query = "SELECT snapshot, shut_down, after FROM searchers WHERE experiment_id = ?"
+        found = self._rows(lambda row: (json.loads(row["snapshot"]), bool(row[1]), int(row[2])), query, experiment_id)
         return found[0] if found else None
 
     def open_runs(self, experiment_id: int) -> list[RunRow]:

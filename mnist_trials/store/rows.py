@@ -53,6 +53,10 @@ class TrialRow:
     message: str  # why it waits or ended, where that needs saying
     judged_batches: int = -1  # the last validation the searcher was told of; -1: none yet
     stop_requested: bool = False  # the searcher has stopped it; it ends as soon as its state is saved
+    until: int | None = None  # how far it may train for now, in the searcher's unit; None: to the end
+    resting: bool = False  # the searcher has paused it; it leaves its slots as soon as its state is saved
+    source_trial: int | None = None  # the trial whose weights it starts with
+    source_batches: int = 0  # ... as they were after so many batches
 
 
 @final
@@ -123,12 +127,14 @@ class NoticeRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRow:
-    """What the searcher was told and what it decided. `sequence` orders decisions within the store."""
+    """What the searcher was told and what it decided. `id` and `sequence` order decisions within the store."""
 
+    id: int
     sequence: int
     trial_id: int | None  # None: told of no trial (the start of the search)
     event: str  # the method of the searcher that was called
+    reason: str  # of a failure: "error" or "invalid_hp"; else empty
     units: int | None  # of a validation, in the searcher's unit
     metric: float | None
-    actions: tuple[Mapping[str, Any], ...]  # such as {"action": "Create", "trial_id": 1}
+    actions: tuple[Mapping[str, Any], ...]  # such as {"action": "Stop", "trial_id": 1, "why": {...}}
     time: float

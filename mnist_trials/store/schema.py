@@ -165,6 +165,23 @@ _FIRST = (
     "CREATE INDEX commands_waiting ON commands (experiment_id) WHERE taken IS NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Trials that a searcher pauses, or starts from another's weights; a searcher's state as a snapshot and what came after.
+_SEARCHES = (
+    "ALTER TABLE trials ADD COLUMN until INTEGER",
+    "ALTER TABLE trials ADD COLUMN resting INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE trials ADD COLUMN source_trial INTEGER",
+    "ALTER TABLE trials ADD COLUMN source_batches INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE decisions ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE searchers ADD COLUMN after INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE searchers SET after = ifnull(
+        (SELECT max(id) FROM decisions WHERE decisions.experiment_id = searchers.experiment_id), 0
+    )
+    """,
+    "DROP INDEX decisions_by_experiment",
+    "CREATE INDEX decisions_by_experiment ON decisions (experiment_id, id)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SEARCHES)
 
 VERSION = len(MIGRATIONS)

@@ -155,16 +155,35 @@ class Transaction:
         """Forget an experiment with all that belongs to it."""
         self._connection.execute("DELETE FROM experiments WHERE id = ?", (experiment_id,))
 
-    def save_searcher(self, experiment_id: int, snapshot: Mapping[str, Any], shut_down: bool) -> None:
-        """The searcher's state after the event of this transaction."""
+    def save_searcher(self, experiment_id: int, snapshot: Mapping[str, Any], shut_down: bool, after: int) -> int:
+        """The searcher's state after the decision with the id `after`; returns how many characters it took."""
+        text = codec.to_text(snapshot)
         self._connection.execute(
-            "INSERT OR REPLACE INTO searchers VALUES (?, ?, ?)",
-            (experiment_id, codec.to_text(snapshot), int(shut_down)),
+            "INSERT OR REPLACE INTO searchers (experiment_id, snapshot, shut_down, after) VALUES (?, ?, ?, ?)",
+            (experiment_id, text, int(shut_down), after),
         )
+        return len(text)
 
     def put_trial(self, trial: TrialRow) -> None:
         """Add a trial or bring its row up to date."""
         self._upsert("trials", codec.trial_columns(trial), ("experiment_id", "trial_id"))
+
+    def trial(self, experiment_id: int, trial_id: int) -> TrialRow:
+        """A trial that is there, as it is after what this transaction has written so far."""
+        query = "SELECT * FROM trials WHERE experiment_id = ? AND trial_id = ?"
+        return codec.trial_row(self._connection.execute(query, (experiment_id, trial_id)).fetchone())
+
+    def cancel_trials(self, experiment_id: int, message: str) -> None:
+        """End all trials of an experiment that have not ended, and their runs."""
+        self._connection.execute(
+            "UPDATE runs SET ended = ?, sequence = ? WHERE experiment_id = ? AND ended IS NULL",
+            (self.time, self.sequence, experiment_id),
+        )
+        self._connection.execute(
+            "UPDATE trials SET state = 'CANCELED', message = ?, resting = 0, sequence = ? "
+            "WHERE experiment_id = ? AND state NOT IN ('COMPLETED', 'CANCELED', 'ERROR')",
+            (message, self.sequence, experiment_id),
+        )
 
     def put_run(self, experiment_id: int, run: RunRow) -> None:
         """Add a run or bring its row up to date."""
@@ -199,6 +218,15 @@ class Transaction:
         """Add a checkpoint or bring its row up to date."""
         self._upsert("checkpoints", codec.checkpoint_columns(checkpoint), ("uuid",))
 
+    def first_checkpoint(self, experiment_id: int, trial_id: int, batches: int) -> str | None:
+        """The id of the earliest usable checkpoint of a trial that has `batches` or more; None: there is none."""
+        query = (
+            "SELECT uuid FROM checkpoints WHERE experiment_id = ? AND trial_id = ? AND batches >= ? "
+            "AND state = 'COMPLETED' ORDER BY batches, sequence LIMIT 1"
+        )
+        found = self._connection.execute(query, (experiment_id, trial_id, batches)).fetchone()
+        return None if found is None else str(found[0])
+
     def set_checkpoint_state(self, uuid: str, state: str) -> None:
         """`state` is "COMPLETED", "DELETED" or "DAMAGED"; no effect on an id that is not there."""
         self._connection.execute(
@@ -224,18 +252,20 @@ class Transaction:
         *,
         units: int | None = None,
         metric: float | None = None,
-    ) -> None:
-        """What the searcher was told in this transaction and what it decided."""
+        reason: str = "",
+    ) -> int:
+        """What the searcher was told in this transaction and what it decided; returns the decision's id."""
         values: codec.Columns = {
             "experiment_id": experiment_id,
             "trial_id": trial_id,
             "event": event,
             "units": units,
             "metric": metric,
+            "reason": reason,
             "actions": codec.to_text(actions),
             "time": self.time,
         }
-        self._insert("decisions", values)
+        return self._insert("decisions", values)
 
     def add_command(self, experiment_id: int, command: str) -> int:
         """A person's command for the controller; returns its number.

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import pytest
 
-from mnist_trials.events import Event, Notice, StopRequest, TrialExited, WorkersExited, WorkersLaunched
+from mnist_trials.events import (
+    Event,
+    GoOn,
+    Notice,
+    Request,
+    StopRequest,
+    TrialExited,
+    TrialHeld,
+    WorkersExited,
+    WorkersLaunched,
+)
 from mnist_trials.plugin import Launcher, WorkerHandle, WorkerSpec, get_plugins
 from mnist_trials.plugin.processes import read_stat
 from mnist_trials.records import Outcome, Slot
@@ -49,11 +62,16 @@ def worker_specs(directory: Path, name: str, *, size: int = 1, **hparams: Any) -
 
 @final
 class Run:
-    """One run under test: starts it in a thread (a launcher may work in there) and keeps what it delivers."""
+    """One run under test: starts it in a thread (a launcher may work in there) and keeps what it delivers.
 
-    def __init__(self, launcher: Launcher, specs: list[WorkerSpec]) -> None:
+    Attributes:
+        answers: what its worker of rank 0 is told each time that it is held, in order, before `deliver` returns.
+    """
+
+    def __init__(self, launcher: Launcher, specs: list[WorkerSpec], *answers: Request) -> None:
         self.handle: WorkerHandle = launcher.create(specs)
         self.events: list[Event] = []
+        self.answers = list(answers)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self.handle.start, args=(self._deliver,), daemon=True)
 
@@ -91,6 +109,8 @@ class Run:
         with self._changed:
             self.events.append(event)
             self._changed.notify_all()
+        if isinstance(event, TrialHeld) and event.rank == 0 and self.answers:
+            self.handle.request(self.answers.pop(0))
 
 
 def is_alive(pid: int) -> bool:
@@ -99,13 +119,18 @@ def is_alive(pid: int) -> bool:
     return stat is not None and stat.alive
 
 
+def _pids(spec: WorkerSpec) -> list[int]:
+    pids: list[int] = json.loads(Path(spec.trial_dir, "pids").read_text(encoding="utf-8"))
+    return pids
+
+
 class LauncherSuite:
     """Subclass this in the tests of a launcher plugin, which must be installed.
 
         class TestLocal(LauncherSuite):
             plugin = "local"
 
-    Some 50 small workers are started, some of them killed. The launcher's workers must see this machine's files.
+    Some 60 small workers are started, some of them killed. The launcher's workers must see this machine's files.
     """
 
     plugin: ClassVar[str]
@@ -180,6 +205,74 @@ class LauncherSuite:
         assert run.end().exit_codes == (0,)
         assert run.messages == ["waiting", "because"]
         assert run.events[-2] == TrialExited(trial_id=2, run=3, outcome=Outcome.PAUSED, batches=0)
+
+    def test_a_held_worker_is_told_how_far_to_go_on_each_time(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Each answer comes once, in order, and is no request to stop."""
+        run = Run(launcher, worker_specs(tmp_path, "is_held", times=3), GoOn(5), GoOn(70), GoOn()).start()
+        assert run.end().exit_codes == (0,)
+        assert run.messages == [f"go on until {until}; asked to stop: False" for until in (5, 70, None)]
+
+    def test_a_held_worker_is_told_to_stop(self, launcher: Launcher, tmp_path: Path) -> None:
+        """The answer is then the request to stop, with its outcome and its reason."""
+        answers = (GoOn(5), StopRequest(Outcome.COMPLETED, "enough"))
+        run = Run(launcher, worker_specs(tmp_path, "is_held", times=3), *answers).start()
+        assert run.end().exit_codes == (0,)
+        assert run.messages == ["go on until 5; asked to stop: False", "stop: enough"]
+        assert run.events[-2] == TrialExited(trial_id=2, run=3, outcome=Outcome.COMPLETED, batches=0)
+
+    def test_a_request_to_stop_that_came_before_answers_a_worker_that_is_held(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        """It need not be said again."""
+        run = Run(launcher, worker_specs(tmp_path, "waits_and_is_held", times=1)).start()
+        run.wait_for_messages(1)
+        run.handle.request(StopRequest(Outcome.PAUSED, "because"))
+        assert run.end().exit_codes == (0,)
+        assert run.messages == ["waiting", "stop: because"]
+
+    @pytest.mark.usefixtures("processes")
+    def test_a_held_worker_waits_until_it_is_answered(self, launcher: Launcher, tmp_path: Path) -> None:
+        """The answer may come at any time and from any thread."""
+        run = Run(launcher, worker_specs(tmp_path, "is_held", times=1)).start()
+        run.wait_for(lambda events: any(isinstance(event, TrialHeld) for event in events))
+        assert not run.handle.join(0.0)
+        run.handle.request(GoOn(9))
+        assert run.end().exit_codes == (0,)
+        assert run.messages == ["go on until 9; asked to stop: False"]
+
+    @pytest.mark.usefixtures("processes")
+    def test_a_worker_that_is_killed_while_it_is_held_ends_with_all_it_started(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        """As any other."""
+        specs = worker_specs(tmp_path, "is_held_with_children", times=1)
+        run = Run(launcher, specs).start()
+        run.wait_for(lambda events: any(isinstance(event, TrialHeld) for event in events))
+        run.handle.kill()
+        assert run.end().exit_codes == (-9,)
+        assert not any(map(is_alive, _pids(specs[0])))
+
+    @pytest.mark.usefixtures("processes")
+    def test_a_held_worker_ends_when_its_launchers_process_dies(self, tmp_path: Path) -> None:
+        """Nobody would ever answer it."""
+        (spec,) = worker_specs(tmp_path, "is_held_with_children", times=1)
+        document = tmp_path / "spec.json"
+        document.write_text(json.dumps(spec.to_json()), encoding="utf-8")
+        code = "import sys; from mnist_trials.testing.launcher_targets import launch; launch(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, str(document), self.plugin, json.dumps(dict(self.options))]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603 - our own command
+            watchdog = threading.Timer(DEADLINE, parent.kill)
+            watchdog.start()
+            assert parent.stdout is not None
+            said = parent.stdout.readline()
+            watchdog.cancel()
+            family = _pids(spec)
+            parent.kill()
+        assert said == "held\n"
+        deadline = time.monotonic() + DEADLINE
+        while any(map(is_alive, family)):
+            assert time.monotonic() < deadline, "the worker outlives its launcher"
+            time.sleep(0.01)
 
     def test_a_run_that_goes_on_is_not_joined(self, launcher: Launcher, tmp_path: Path) -> None:
         """`join` is false while the worker works."""
@@ -307,6 +400,13 @@ class LauncherSuite:
         self._need_ranks()
         run = Run(launcher, worker_specs(tmp_path, "first_rank_dies", size=2)).start()
         assert run.end().exit_codes == (-9, -9)
+
+    def test_every_rank_that_is_held_hears_the_one_answer(self, launcher: Launcher, tmp_path: Path) -> None:
+        """A request is passed on to all ranks."""
+        self._need_ranks()
+        run = Run(launcher, worker_specs(tmp_path, "is_held", size=2, times=1), GoOn(5)).start()
+        assert run.end().exit_codes == (0, 0)
+        assert run.messages == ["go on until 5; asked to stop: False"] * 2
 
     def _need_ranks(self) -> None:
         if not self.several_ranks:

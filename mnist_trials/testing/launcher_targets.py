@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from mnist_trials.events import Notice, TrialExited
-from mnist_trials.plugin import Channel, WorkerSpec
+from mnist_trials.events import Event, Notice, StopRequest, TrialExited, TrialHeld
+from mnist_trials.plugin import Channel, WorkerSpec, get_plugins
 from mnist_trials.records import Outcome
 
 _MODULE = __name__
@@ -68,6 +69,34 @@ def waits(spec: WorkerSpec, channel: Channel) -> int:
     return 1
 
 
+def is_held(spec: WorkerSpec, channel: Channel) -> int:
+    """Be held `hparams["times"]` times; tell each answer, and end when one is to stop."""
+    for batches in range(spec.hparams["times"]):
+        channel.emit(TrialHeld(trial_id=spec.trial_id, run=spec.run, rank=spec.rank, batches=batches))
+        word = channel.wait_for_word()
+        if isinstance(word, StopRequest):
+            tell(spec, channel, f"stop: {word.reason}")
+            return finish(spec, channel, word.outcome)
+        tell(spec, channel, f"go on until {word.until}; asked to stop: {channel.stop_requested() is not None}")
+    return finish(spec, channel)
+
+
+def waits_and_is_held(spec: WorkerSpec, channel: Channel) -> int:
+    """Wait until there is a request to stop, leave it alone, and be held."""
+    tell(spec, channel, "waiting")
+    end = time.monotonic() + _TOO_LONG
+    while channel.stop_requested() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    return is_held(spec, channel)
+
+
+def is_held_with_children(spec: WorkerSpec, channel: Channel) -> int:
+    """Start children as `leaves_children` does, write all pids to the file `pids` of the trial, and be held."""
+    path = Path(spec.trial_dir, "pids")
+    path.write_text(json.dumps([os.getpid(), *_children()]), encoding="utf-8")
+    return is_held(spec, channel)
+
+
 def raises(spec: WorkerSpec, channel: Channel) -> int:
     """Raise an exception after an event."""
     tell(spec, channel, "before")
@@ -107,3 +136,19 @@ def waits_with_children(spec: WorkerSpec, channel: Channel) -> int:
 def _children() -> list[int]:
     command = ["sleep", str(_TOO_LONG)]
     return [subprocess.Popen(command, process_group=group).pid for group in (None, 0)]  # noqa: S603 - our own command
+
+
+def launch(spec: str, plugin: str, options: str) -> None:
+    """Launch the worker that the file `spec` describes, in a process that is there to be killed.
+
+    Prints a line when the worker is held, and does not answer. `options` are JSON.
+    """
+
+    def hear(event: Event) -> None:
+        if isinstance(event, TrialHeld):
+            print("held", flush=True)
+
+    worker = WorkerSpec.from_json(json.loads(Path(spec).read_text(encoding="utf-8")))
+    handle = get_plugins().find("launcher", plugin).factory(json.loads(options)).create([worker])
+    handle.start(hear)
+    handle.join(_TOO_LONG)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from random import Random
+from typing import Any, ClassVar, Literal
 
 import pytest
 
+from mnist_trials.config.space import points
 from mnist_trials.plugin import Create, Searcher, get_plugins
-from mnist_trials.testing.made_up_search import Search, World
+from mnist_trials.testing.made_up_search import HYPERPARAMETERS, Search, World
 
 _SEEDS = range(20)
 
@@ -23,8 +27,8 @@ class SearcherSuite:
             def config(self):
                 return {**super().config(), "max_trials": 5}
 
-    The tests run made-up searches with trials of `length` units, validated every `period` units, and check at every
-    event that the searcher keeps the rules of `mnist_trials.plugin.Searcher`.
+    The tests run made-up searches with trials of `length` units, validated every `period` units and wherever the
+    searcher asks for it, and check at every event that the searcher keeps the rules of `mnist_trials.plugin.Searcher`.
     """
 
     plugin: ClassVar[str]
@@ -45,10 +49,7 @@ class SearcherSuite:
 
     def hyperparameters(self) -> Mapping[str, Any]:
         """The `hyperparameters` section, resolved."""
-        return {
-            "lr": {"type": "double", "minval": 0.0, "maxval": 1.0, "count": 3},
-            "layers": {"type": "int", "minval": 1, "maxval": 3, "count": 3},
-        }
+        return HYPERPARAMETERS
 
     def make(self) -> Searcher:
         """A new searcher."""
@@ -59,7 +60,12 @@ class SearcherSuite:
     @pytest.fixture
     def world(self) -> World:
         """A world in which nothing goes wrong."""
-        return World(length=self.length, period=self.period)
+        return World(
+            length=self.length,
+            period=self.period,
+            max_trials=self.config().get("max_trials"),
+            hyperparameters=self.hyperparameters(),
+        )
 
     def search(self, world: World) -> Search:
         """A whole search in `world`."""
@@ -67,14 +73,18 @@ class SearcherSuite:
 
     @pytest.mark.parametrize("seed", _SEEDS)
     def test_it_comes_to_an_end_in_any_order_of_events(self, world: World, seed: int) -> None:
-        """And has made all its progress then."""
+        """And has made all its progress then, and all the trials of its plan."""
         search = self.search(replace(world, seed=seed, slots=1 + seed % 7))
         assert search.progress == pytest.approx(1.0)
+        plan = self.make().brackets()
+        if plan is not None:
+            made = Counter(trial.bracket for trial in search.trials.values())
+            assert made == {index: bracket.trials[0] for index, bracket in enumerate(plan)}, f"not as planned: {plan}"
 
     @pytest.mark.parametrize("seed", _SEEDS)
     def test_restored_before_every_event_it_decides_as_if_undisturbed(self, world: World, seed: int) -> None:
-        """Its snapshot, as JSON, is all its state."""
-        disturbed = replace(world, seed=seed, metric=lambda dice: dice.choice([None, dice.random()]))
+        """Its snapshot, as JSON, is all its state; whatever happens to the trials."""
+        disturbed = replace(world, seed=seed, metric=_often_none, fate=_anything, late_validations=True)
         assert self.search(replace(disturbed, interrupted=True)).history == self.search(disturbed).history
 
     def test_the_same_events_lead_to_the_same_decisions(self, world: World) -> None:
@@ -89,16 +99,26 @@ class SearcherSuite:
         """No trial is better than any other."""
         self.search(replace(world, metric=lambda _: 0.5))
 
-    @pytest.mark.parametrize("reason", ["error", "invalid_hp"])
     @pytest.mark.parametrize("seed", _SEEDS)
-    def test_with_failing_trials_it_comes_to_an_end(self, world: World, reason: Any, seed: int) -> None:
-        """Each step of a trial fails with a chance of one in three."""
-        self.search(replace(world, seed=seed, fate=lambda dice: reason if dice.random() < 1 / 3 else None))
+    def test_with_few_finite_metrics_it_comes_to_an_end(self, world: World, seed: int) -> None:
+        """None, here and there."""
+        self.search(replace(world, seed=seed, metric=_often_none))
 
-    @pytest.mark.parametrize("reason", ["error", "invalid_hp"])
-    def test_if_every_trial_fails_it_comes_to_an_end(self, world: World, reason: Any) -> None:
+    @pytest.mark.parametrize("fate", ["error", "invalid_hp", "exit"])
+    @pytest.mark.parametrize("seed", _SEEDS)
+    def test_with_trials_that_fail_or_end_early_it_comes_to_an_end(self, world: World, fate: Any, seed: int) -> None:
+        """Each step of a trial is its last with a chance of one in three."""
+        self.search(replace(world, seed=seed, fate=lambda dice: fate if dice.random() < 1 / 3 else None))
+
+    @pytest.mark.parametrize("fate", ["error", "invalid_hp", "exit"])
+    def test_if_no_trial_is_ever_validated_it_comes_to_an_end(self, world: World, fate: Any) -> None:
         """Replacements for trials with invalid hyperparameters are bounded."""
-        self.search(replace(world, fate=lambda _: reason))
+        self.search(replace(world, fate=lambda _: fate))
+
+    @pytest.mark.parametrize("seed", _SEEDS)
+    def test_whatever_happens_it_comes_to_an_end(self, world: World, seed: int) -> None:
+        """Everything at once, on few slots and many."""
+        self.search(replace(world, seed=seed, slots=1 + seed % 7, metric=_often_none, fate=_anything))
 
     @pytest.mark.parametrize("seed", _SEEDS)
     def test_late_events_are_ignored(self, world: World, seed: int) -> None:
@@ -120,3 +140,29 @@ class SearcherSuite:
         begun = [self.search(replace(world, seed=seed)).history[0] for seed in _SEEDS]
         assert all(first == begun[0] for first in begun)
         assert any(isinstance(action, Create) for action in begun[0])
+
+    def test_its_plan_is_consistent(self) -> None:
+        """Rungs rise to the full length, trials fall, and all brackets together make `max_trials`."""
+        plan = self.make().brackets()
+        for bracket in plan or ():
+            assert len(bracket.rungs) == len(bracket.trials) > 0, f"{bracket}: trials at each rung are missing"
+            assert bracket.rungs[-1] == self.length, f"{bracket}: its last rung is not the full length"
+            rising = all(lower < upper for lower, upper in itertools.pairwise((0, *bracket.rungs)))
+            assert rising, f"{bracket}: its rungs do not rise from above 0"
+            falling = all(first >= second for first, second in itertools.pairwise((*bracket.trials, 1)))
+            assert falling, f"{bracket}: its trials do not fall to at least 1"
+            assert bracket.max_concurrent_trials >= 0, f"{bracket}: fewer than no trials at once"
+        most = self.config().get("max_trials")
+        if plan is not None and most is not None:
+            most = min(most, points(self.hyperparameters()) or most)
+            made = sum(bracket.trials[0] for bracket in plan)
+            assert made == most, f"the brackets make {made} trials, and max_trials is {most}"
+
+
+def _often_none(dice: Random) -> float | None:
+    return dice.choice([None, dice.random()])
+
+
+def _anything(dice: Random) -> Literal["error", "invalid_hp", "exit"] | None:
+    fates: list[Literal["error", "invalid_hp", "exit"] | None] = [None, None, None, None, "error", "invalid_hp", "exit"]
+    return dice.choice(fates)

@@ -10,12 +10,12 @@ from typing import final
 import torch
 
 from mnist_trials.checkpoint import CheckpointContent, new_checkpoint_id, read_checkpoint, write_checkpoint
-from mnist_trials.errors import CheckpointDamaged, CheckpointError
+from mnist_trials.errors import CheckpointDamaged, CheckpointError, TrialError
 from mnist_trials.events import finite
 from mnist_trials.records import CheckpointInfo
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.reporter import Reporter, epochs_of
-from mnist_trials.training.session import Session
+from mnist_trials.training.session import Session, load_weights, weights_of
 from mnist_trials.training.trial import Trial
 
 
@@ -58,15 +58,20 @@ def find_origin(context: TrialContext, latest_checkpoint: str | Path | None) -> 
         content = _read(context, latest_checkpoint)
         return Origin(Path(latest_checkpoint).name, content, own=False), rejections
     if (warm := context.spec.warm_start) is not None:
-        content = _fetch(context, warm)
-        return Origin(warm, content, own=False, weights_only=True), rejections
+        try:
+            content = _read(context, warm)
+        except CheckpointError as error:
+            raise CheckpointError(f"The trial was to start with the weights of checkpoint {warm}. {error}") from error
+        return Origin(Path(warm).name, content, own=False, weights_only=True), rejections
     return None, rejections
 
 
 def tell_rejections(rejections: list[Rejection], origin: Origin | None, context: TrialContext) -> None:
     """Say which checkpoints were not used, and what is used instead."""
     reporter = Reporter(context)
-    instead = f"going on from {origin.uuid}" if origin is not None else "starting from the beginning"
+    instead = "starting from the beginning"
+    if origin is not None:
+        instead = f"{'starting with the weights of' if origin.weights_only else 'going on from'} {origin.uuid}"
     for rejection in rejections:
         if isinstance(rejection.error, CheckpointDamaged):
             reporter.rejected(rejection.uuid, str(rejection.error))
@@ -103,6 +108,24 @@ def restore(session: Session, content: CheckpointContent) -> None:
     session.load(content)
 
 
+def start_warm(session: Session, origin: Origin) -> None:
+    """Give the new `session` the weights of `origin`, and say so.
+
+    Raises:
+        TrialError: they are of another model.
+    """
+    content, context = origin.content, session.context
+    trial = f"trial {content.trial_id}"
+    if content.experiment_id != context.experiment_id:
+        trial = f"{trial} of experiment {content.experiment_id}" if content.experiment_id else "a script"
+    source = f"the checkpoint {origin.uuid} ({trial}, after {content.batches:,} batches)"
+    try:
+        load_weights(session.model, weights_of(content))
+    except TrialError as error:
+        raise TrialError(f"The trial cannot start with the weights of {source}. {error}") from error
+    context.notice(f"The trial starts with the weights of {source}, and with nothing else of it.")
+
+
 def read_back(session: Session, uuid: str) -> None:
     """Restore `session` from the checkpoint just saved, and check that this changed nothing.
 
@@ -136,6 +159,6 @@ def _fetch(context: TrialContext, uuid: str) -> CheckpointContent:
 def _read(context: TrialContext, checkpoint: str | Path) -> CheckpointContent:
     with ExitStack() as stack:
         folder = Path(checkpoint)
-        if not folder.is_dir():
+        if not folder.is_absolute() and not folder.is_dir():
             folder = stack.enter_context(context.storage.fetch(str(checkpoint)))
         return read_checkpoint(folder)[1]

@@ -31,6 +31,11 @@ class Feed(ABC):
     def largest_batch(self) -> int | None:
         """The number of samples that no batch exceeds, if that is known."""
 
+    @property
+    @abstractmethod
+    def samples(self) -> int | None:
+        """The number of samples in all batches of a pass; None where that shows only when it ends."""
+
     @abstractmethod
     def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
         """The batches of pass `pass_index` after the first `skip`, each with its number of samples."""
@@ -67,6 +72,11 @@ class TensorFeed(Feed):
     @override
     def largest_batch(self) -> int:
         return self._batch_size
+
+    @property
+    @override
+    def samples(self) -> int:
+        return self._used
 
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
@@ -112,6 +122,11 @@ class LoaderFeed(Feed):
     def largest_batch(self) -> int:
         return self._batch_size
 
+    @property
+    @override
+    def samples(self) -> int:
+        return self._keys.samples
+
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
         self._keys.pass_index, self._keys.skip = pass_index, skip
@@ -146,6 +161,11 @@ class ForeignFeed(Feed):
     @override
     def largest_batch(self) -> int | None:
         return self._loader.batch_size
+
+    @property
+    @override
+    def samples(self) -> None:
+        return None
 
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:

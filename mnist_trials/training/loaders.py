@@ -41,6 +41,7 @@ class BatchKeys:
         self._shuffle = shuffle
         self._seed = seed
         self.batches = samples // batch_size if drop_last else -(-samples // batch_size)
+        self.samples = self.batches * batch_size if drop_last else samples  # in them
         self.pass_index = 0
         self.skip = 0
 

@@ -15,6 +15,7 @@ from mnist_trials.training import checkpoints
 from mnist_trials.training.evaluation import run_validation
 from mnist_trials.training.guard import LossGuard
 from mnist_trials.training.losses import as_metrics, checked_loss
+from mnist_trials.training.missed import missed_points
 from mnist_trials.training.periods import Due, batches_before
 from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
 from mnist_trials.training.session import Session
@@ -42,9 +43,14 @@ class TrainingLoop:
         self._clock = clock
         self._reporter = Reporter(session.context)
         self._guard = LossGuard(session)
-        self._reporting = Due(settings.reporting_period, session.position)
-        self._validation = Due(settings.validation_period, session.position)
-        self._checkpointing = Due(settings.checkpoint_period, session.position)
+        self._until = settings.until
+        self._reporting = Due(session.position, settings.reporting_period)
+        self._validation = Due(
+            session.position,
+            settings.validation_period,
+            None if settings.own_validation_period else settings.validate_at,
+        )
+        self._checkpointing = Due(session.position, settings.checkpoint_period)
         self._total_batches = total_batches(settings, session.stream)
         self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
@@ -56,9 +62,13 @@ class TrainingLoop:
         session = self.session
         session.model.train()
         session.callbacks.call("on_training_start")
+        self._tell_missed_points()
         if session.settings.initial_validation and session.position.batches == 0 and session.validated_at is None:
             self._validate()
         while not self._finished() and self.stopped is None:
+            if self._until is not None and session.position.reached(self._until):
+                self._hold()
+                continue
             if session.position.batch_in_epoch == 0:
                 session.callbacks.call("on_epoch_start", session.position.epochs)
             self._train_segment()
@@ -73,7 +83,32 @@ class TrainingLoop:
         return self._full_length() or self.session.callbacks.stop_reason is not None
 
     def _full_length(self) -> bool:
-        return self.session.position.reached(self.session.settings.max_length)
+        length = self.session.settings.max_length
+        return length is not None and self.session.position.reached(length)
+
+    def _hold(self) -> None:
+        """Wait, where the searcher decides whether the trial goes on, until it has."""
+        session = self.session
+        if session.validated_at != session.position.batches:
+            self._validate()
+            if self._finished():  # by a callback
+                return
+        self._save()
+        self.report_progress()
+        self._reporter.held(session.position)
+        word = session.context.channel.wait_for_word()
+        if isinstance(word, StopRequest):
+            self.stopped = word
+            return
+        unit = session.settings.counted_in
+        assert unit is not None
+        self._until = None if word.until is None else unit(word.until)
+        self._tell_missed_points()
+
+    def _tell_missed_points(self) -> None:
+        session = self.session
+        if text := missed_points(session.settings, session.stream, session.position, self._until):
+            session.context.notice(text)
 
     def _train_segment(self) -> None:
         session = self.session
@@ -109,11 +144,11 @@ class TrainingLoop:
     def _segment_length(self) -> int:
         session = self.session
         position, largest = session.position, session.stream.largest_batch
-        length = session.settings.max_length
+        ends = [end for end in (session.settings.max_length, self._until) if end is not None]
         bounds = [
             _SEGMENT,
             session.stream.ready(position),
-            batches_before(position, type(length), length.value, largest),
+            *(batches_before(position, type(end), end.value, largest) for end in ends),
             *(
                 due.batches_before(position, largest)
                 for due in (self._reporting, self._validation, self._checkpointing)
@@ -211,10 +246,10 @@ class TrainingLoop:
             session.context.execution,
             limit=1 if settings.test_mode else None,
         )
-        value = self._judge(metrics)
         session.validated_at, session.validation_metrics = session.position.batches, metrics
         self._saved_at = None  # a checkpoint of this point does not know this validation
         self._reporter.validated(session.position, self._epochs(), metrics, self._clock.monotonic() - started)
+        value = self._judge(metrics)
         best = value is None or session.is_best(value)
         if value is not None:
             session.schedules.validated(value)
@@ -224,7 +259,7 @@ class TrainingLoop:
             self._save()
 
     def _judge(self, metrics: Mapping[str, float]) -> float | None:
-        """The one metric that says how good this validation is; None where there is no such metric."""
+        """The one metric that says how good this validation is; None where there is no such metric at all."""
         session = self.session
         name = session.settings.metric
         if name is not None and name in metrics:
@@ -234,6 +269,8 @@ class TrainingLoop:
             raise TrialError(
                 f"The searcher judges trials by '{name}' (searcher.metric), but evaluate_batch gave: {given}."
             )
+        if name is not None and session.context.in_experiment:
+            return math.nan  # as the searcher sees it: the worst
         if "validation_loss" in metrics and session.settings.smaller_is_better:
             return metrics["validation_loss"]
         if session.schedules.waits_for_metric:

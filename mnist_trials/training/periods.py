@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -51,37 +51,48 @@ def batches_before(position: Position, unit: type[Unit], target: int, largest_ba
 
 @final
 class Due:
-    """Tells each time that a schedule's next point is reached. None is never due.
+    """Tells each time that a next point of one of its schedules is reached. None is never due.
 
     A point that lies inside a batch (of records) is reached when that batch is done. Made at a position, it is due for
     what comes after it.
     """
 
-    def __init__(self, schedule: Schedule | None, position: Position) -> None:
-        self._period = schedule if isinstance(schedule, Unit) else None
-        points: Sequence[Unit] = () if schedule is None or isinstance(schedule, Unit) else schedule
-        self._points = [point for point in points if not position.reached(point)]
-        self._next = self._after(position)
-
-    def _after(self, position: Position) -> int:
-        if self._period is None:
-            return 0
-        return (position.value(type(self._period)) // self._period.value + 1) * self._period.value
+    def __init__(self, position: Position, *schedules: Schedule | None) -> None:
+        self._periods: list[Unit] = []
+        self._points: dict[type[Unit], list[int]] = {}  # not reached yet, the next one last
+        for schedule in schedules:
+            if isinstance(schedule, Unit):
+                self._periods.append(schedule)
+            else:
+                for point in schedule or ():
+                    self._points.setdefault(type(point), []).append(point.value)
+        for unit, values in self._points.items():
+            values.sort()
+            del values[: bisect_right(values, position.value(unit))]
+            values.reverse()
+        self._next = [_after(period, position) for period in self._periods]
 
     def arrive(self, position: Position) -> bool:
         """Whether a point was reached since the last call."""
-        left = [point for point in self._points if not position.reached(point)]
-        due = len(left) < len(self._points)
-        self._points = left
-        if self._period is not None and position.value(type(self._period)) >= self._next:
-            self._next = self._after(position)
-            due = True
+        due = False
+        for unit, values in self._points.items():
+            while values and values[-1] <= position.value(unit):
+                values.pop()
+                due = True
+        for index, period in enumerate(self._periods):
+            if position.value(type(period)) >= self._next[index]:
+                self._next[index] = _after(period, position)
+                due = True
         return due
 
     def batches_before(self, position: Position, largest_batch: int | None) -> int | None:
         """The least number of batches until it may be due; None: not before an epoch ends, or never."""
-        targets = [(type(point), point.value) for point in self._points]
-        if self._period is not None:
-            targets.append((type(self._period), self._next))
+        targets = [(unit, values[-1]) for unit, values in self._points.items() if values]
+        targets += [(type(period), value) for period, value in zip(self._periods, self._next, strict=True)]
         counts = [batches_before(position, unit, target, largest_batch) for unit, target in targets]
         return min((count for count in counts if count is not None), default=None)
+
+
+def _after(period: Unit, position: Position) -> int:
+    """The next multiple of `period`."""
+    return (position.value(type(period)) // period.value + 1) * period.value

@@ -12,6 +12,7 @@ from mnist_trials.events import (
     CheckpointSaved,
     MetricsReported,
     ProgressReported,
+    TrialHeld,
     TrialStarted,
     ValidationCompleted,
     finite,
@@ -77,6 +78,10 @@ class Reporter:
             )
         )
 
+    def held(self, position: Position) -> None:
+        """Training has come as far as it may for now; it is validated and saved."""
+        self._context.channel.emit(TrialHeld(**self._who, batches=position.batches))
+
     def saved(self, checkpoint: CheckpointInfo) -> None:
         """A checkpoint lies in its storage."""
         self._context.channel.emit(CheckpointSaved(**self._who, checkpoint=checkpoint))
@@ -103,6 +108,8 @@ def epochs_of(position: Position, stream: Stream) -> float:
 def total_batches(settings: FitSettings, stream: Stream) -> int | None:
     """About how many batches the whole training has; None where that cannot be known."""
     length = settings.max_length
+    if length is None:
+        return None
     if isinstance(length, Batch):
         return length.value
     if isinstance(length, Epoch):

@@ -19,8 +19,12 @@ ON_NAN: Final = ("stop", "skip", "warn")
 class FitSettings:
     """Everything about a training that is not the trial's own."""
 
-    max_length: Unit
+    max_length: Unit | None  # None: until it is asked to stop
     validation_period: Schedule | None
+    own_validation_period: bool  # whether `fit` was given one: it is then kept to
+    validate_at: tuple[Unit, ...]  # where the searcher judges the trial
+    counted_in: type[Unit] | None  # what the searcher counts in; None: in a metric, nothing is known of it here
+    until: Unit | None  # how far to train before asking
     checkpoint_period: Schedule | None
     reporting_period: Schedule
     checkpoint_policy: str
@@ -54,19 +58,18 @@ def resolve(
     config = context.experiment_config
     searcher: Mapping[str, Any] = config.get("searcher") or {}
     testing = test_mode or context.test_mode
-    if max_length is None:
-        max_length = _unit_of(searcher.get("max_length"))
-    if testing:
-        max_length = Batch(1)
-    if not isinstance(max_length, Unit):
-        raise TrialError(
-            f"fit() needs a max_length such as Batch(1000), Epoch(3) or Record(60000), not {max_length!r}; in an "
-            "experiment it may also be given as searcher.max_length."
-        )
+    validation = _schedule("validation_period", validation_period, config.get("min_validation_period"))
+    timed = context.in_experiment and searcher.get("max_time") is not None
     initial = step_zero_validation
+    unit = None if testing else _counted_in(searcher)
+    spec = context.spec
     return FitSettings(
-        max_length=max_length,
-        validation_period=_schedule("validation_period", validation_period, config.get("min_validation_period")),
+        max_length=Batch(1) if testing else _length(max_length, searcher.get("max_length"), validation, timed),
+        validation_period=validation,
+        own_validation_period=validation_period is not None,
+        validate_at=() if unit is None else tuple(unit(value) for value in sorted(set(spec.validate_at))),
+        counted_in=unit,
+        until=None if unit is None or spec.until is None else unit(spec.until),
         checkpoint_period=_schedule("checkpoint_period", checkpoint_period, config.get("min_checkpoint_period")),
         reporting_period=_schedule("reporting_period", reporting_period, config.get("scheduling_unit")) or Batch(100),
         checkpoint_policy=_choice("checkpoint_policy", checkpoint_policy or config.get("checkpoint_policy"), POLICIES),
@@ -76,9 +79,28 @@ def resolve(
         on_nan=_choice("on_nan", config.get("on_nan"), ON_NAN),
         metric=searcher.get("metric"),
         smaller_is_better=bool(searcher.get("smaller_is_better", True)),
-        metric_required=context.in_experiment,
+        metric_required=context.in_experiment and searcher.get("name", "single") == "single",
         records_per_epoch=config.get("records_per_epoch"),
     )
+
+
+def _length(given: Unit | None, configured: object, validation: Schedule | None, timed: bool) -> Unit | None:
+    """How long to train; None: until it is asked to stop, as it may be where a trial is `timed`."""
+    length = _unit_of(configured) if given is None else given
+    if length is None and timed:
+        if isinstance(validation, Unit):
+            return None
+        raise TrialError(
+            "The experiment ends this training by searcher.max_time, which it looks at after each validation, so there "
+            "must be a validation every so often: set min_validation_period in the config, such as {batches: 100}, or "
+            "give fit() a validation_period such as Batch(100), or a max_length."
+        )
+    if not isinstance(length, Unit):
+        raise TrialError(
+            f"fit() needs a max_length such as Batch(1000), Epoch(3) or Record(60000), not {length!r}; in an "
+            "experiment it may also be given as searcher.max_length."
+        )
+    return length
 
 
 def _schedule(name: str, given: object, configured: object) -> Schedule | None:
@@ -98,6 +120,11 @@ def _schedule_of(value: object) -> Schedule | None:
     if isinstance(value, list | tuple):
         return tuple(unit for entry in value if (unit := _unit_of(entry)) is not None)
     return _unit_of(value)
+
+
+def _counted_in(searcher: Mapping[str, Any]) -> type[Unit] | None:
+    length = _unit_of(searcher.get("max_length"))
+    return None if length is None or searcher.get("max_time") is not None else type(length)
 
 
 def _unit_of(value: object) -> Unit | None:

@@ -8,6 +8,7 @@ from typing import Any, final
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.training.feeds import Feed
 from mnist_trials.training.periods import Position
+from mnist_trials.units import Batch, Epoch, Unit
 
 
 @final
@@ -37,6 +38,26 @@ class Stream:
     def largest_batch(self) -> int | None:
         """The number of records that no batch exceeds, if that is known."""
         return self._feed.largest_batch
+
+    def batches_until(self, length: Unit) -> int | None:
+        """How many batches have been trained when `length` is reached; None where that cannot be known before."""
+        if isinstance(length, Batch):
+            return length.value
+        if isinstance(length, Epoch):
+            return None if self._epoch_length is None else length.value * self._epoch_length
+        batches, samples, largest = self._feed.length, self._feed.samples, self._feed.largest_batch
+        if batches is None or samples is None or largest is None:
+            return None
+        passes, rest = divmod(length.value, samples)
+        return passes * batches + -(-rest // largest)
+
+    def records_after(self, count: int) -> int | None:
+        """How many records the first `count` batches hold; None where that cannot be known before."""
+        batches, samples, largest = self._feed.length, self._feed.samples, self._feed.largest_batch
+        if batches is None or samples is None or largest is None:
+            return None
+        passes, rest = divmod(count, batches)
+        return passes * samples + rest * largest
 
     def batches(self) -> Iterator[tuple[Any, int]]:
         """The rest of the pass. Take at most `ready` batches from it, then call `advance` with how many were taken."""

@@ -14,7 +14,7 @@ from mnist_trials.training import checkpoints
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.loop import TrainingLoop
 from mnist_trials.training.reporter import Reporter
-from mnist_trials.training.session import Session, load_weights, weights_of
+from mnist_trials.training.session import Session
 from mnist_trials.training.settings import resolve
 from mnist_trials.training.trial import Trial
 from mnist_trials.units import Schedule, Unit
@@ -71,6 +71,12 @@ class Trainer:
             if step_zero_validation and at_start():
                 validate()  # on_validation_start, evaluate_batch, on_validation_end; save by checkpoint_policy
             while not finished() and not stop_requested():
+                if held():  # in a search: it has trained as far as it may for now
+                    validate()  # if this point is not validated yet
+                    if not finished():  # as a callback may decide
+                        save()
+                        wait_for_word()  # that it may go on, or shall stop
+                    continue
                 if at_start_of_epoch():
                     on_epoch_start()
                 loss = train_batch()
@@ -85,7 +91,7 @@ class Trainer:
                     report()
                 if epoch_ended():
                     on_epoch_end()
-                if due(validation_period):
+                if due(validation_period):  # or the searcher judges the trial here, where fit was given no period
                     validate()
                 if due(checkpoint_period) and not finished():
                     save()  # on_checkpoint_saved; nothing if this point is saved already
@@ -96,9 +102,11 @@ class Trainer:
             on_training_end()
 
         Args:
-            max_length: how long to train in all. Default: the experiment's `searcher.max_length`.
+            max_length: how long to train in all. Default: the experiment's `searcher.max_length`; where that has a
+                `max_time` instead, until it is asked to stop.
             validation_period: when to validate, besides the end: a period, or a list of points. Default: the
-                experiment's `min_validation_period`, else only at the end.
+                experiment's `min_validation_period`, else only at the end, and exactly where the searcher judges the
+                trial. One that is given is kept to, and a notice says which of the searcher's points it misses.
             checkpoint_period: when to save a checkpoint, besides the end and the policy. Default: the experiment's
                 `min_checkpoint_period`, else never.
             reporting_period: over how much training metrics are averaged. Default: the experiment's
@@ -141,7 +149,7 @@ class Trainer:
         if origin is not None and goes_on:
             checkpoints.restore(session, origin.content)
         elif origin is not None:
-            load_weights(session.model, weights_of(origin.content))
+            checkpoints.start_warm(session, origin)
         return self._run(TrainingLoop(session, self._clock, origin.uuid if origin is not None and origin.own else None))
 
     def _run(self, loop: TrainingLoop) -> FitResult:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import deque
 from contextlib import suppress
-from threading import Lock, Thread
-from typing import Any, final
+from threading import Condition, Lock, Thread
+from typing import final
 
 from typing_extensions import override
 
-from mnist_trials.events import Event, StopRequest, to_json
+from mnist_trials.events import Event, GoOn, Request, StopRequest, request_from_json, to_json
 from mnist_trials.plugin import Channel
 from mnist_trials.plugin.processes import group_members
-from mnist_trials.records import Outcome
 
 
 @final
@@ -22,7 +22,8 @@ class PipeChannel(Channel):
     """Events go out on one pipe; requests come in on the other, read by a thread of its own.
 
     The other side is gone when the pipe of requests ends or that of events breaks. This process is then killed with
-    its group at once: nobody would ever hear of what it did. `emit` may be called from any thread.
+    its group at once, also while it waits for word: nobody would ever hear of what it did. `emit` may be called from
+    any thread.
     """
 
     def __init__(self, events: int, requests: int, group: int) -> None:
@@ -31,7 +32,9 @@ class PipeChannel(Channel):
         self._requests = requests
         self._group = group
         self._sending = Lock()
+        self._heard = Condition()
         self._request: StopRequest | None = None
+        self._words: deque[GoOn] = deque()  # not waited for yet
         for descriptor in (events, requests):
             os.set_inheritable(descriptor, False)
         Thread(target=self._listen, name="controller-requests", daemon=True).start()
@@ -50,14 +53,27 @@ class PipeChannel(Channel):
     def stop_requested(self) -> StopRequest | None:
         return self._request
 
+    @override
+    def wait_for_word(self) -> Request:
+        with self._heard:
+            self._heard.wait_for(lambda: self._request is not None or self._words)
+            return self._request or self._words.popleft()
+
     def _listen(self) -> None:
         torn_line = b""
         while data := os.read(self._requests, 65_536):
             *lines, torn_line = (torn_line + data).split(b"\n")
             for line in lines:
-                document: dict[str, Any] = json.loads(line)
-                self._request = StopRequest(Outcome(document["outcome"]), document["reason"])
+                self._hear(request_from_json(json.loads(line)))
         end_group(self._group)
+
+    def _hear(self, request: Request) -> None:
+        with self._heard:
+            if isinstance(request, StopRequest):
+                self._request = request
+            else:
+                self._words.append(request)
+            self._heard.notify_all()
 
 
 def end_group(group: int) -> None:

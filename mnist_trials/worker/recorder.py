@@ -11,6 +11,7 @@ from mnist_trials.events import (
     Event,
     MetricsReported,
     ProgressReported,
+    Request,
     StopRequest,
     TrialExited,
     TrialStarted,
@@ -43,3 +44,7 @@ class Recorder(Channel):
     @override
     def stop_requested(self) -> StopRequest | None:
         return self._channel.stop_requested()
+
+    @override
+    def wait_for_word(self) -> Request:
+        return self._channel.wait_for_word()

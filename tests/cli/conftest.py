@@ -18,6 +18,7 @@ from mnist_trials.cli.main import main
 from mnist_trials.records import ErrorInfo, ExperimentState, TrialState
 from mnist_trials.store import open_store
 from mnist_trials.store.rows import CheckpointRow, MetricRow, TrialRow
+from tests.cli.written_search import SINGLE, Record
 
 BEST = "11111111-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 LATEST = "22222222-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
@@ -146,11 +147,17 @@ def trial_row() -> TrialRow:
 
 
 @pytest.fixture
+def record(home: Path, trial_row: TrialRow) -> Record:
+    written = Record(home, trial_row)
+    written.trials(12)
+    return written
+
+
+@pytest.fixture
 def stored(home: Path) -> Path:
     """A home with a completed experiment of one trial (1) and one of two trials that ended in error (2)."""
-    config = {"name": "digits", "searcher": {"metric": "validation_loss", "smaller_is_better": True}}
     with open_store(home) as store, store.transaction() as transaction:
-        first = transaction.add_experiment("digits", config, {})
+        first = transaction.add_experiment("digits", SINGLE, {})
         transaction.put_trial(TRIAL)
         for kind, batches, metrics in (
             ("training", 50, {"loss": 0.5}),
@@ -188,7 +195,7 @@ def stored(home: Path) -> Path:
             )
         transaction.add_notice(first, 1, "the mirror was slow")
         transaction.update_experiment(first, state=ExperimentState.COMPLETED, progress=1.0, add_seconds=12.34)
-        second = transaction.add_experiment("broken", config, {})
+        second = transaction.add_experiment("broken", SINGLE, {})
         for trial_id in (1, 2):
             broken = replace(
                 TRIAL,

@@ -75,6 +75,10 @@ CASES: list[tuple[Event, str]] = [
         TrialStarted(trial_id=1, run=2, pid=42, host="here", backend="cpu", device="cpu", batches=50, checkpoint="abc"),
         "trial 3.1 goes on from batch 50 (checkpoint abc) on cpu of here, process 42",
     ),
+    (
+        TrialStarted(**WHO, pid=42, host="here", backend="cpu", device="cpu", batches=0, checkpoint="abc"),
+        "trial 3.1 started with the weights of checkpoint abc on cpu of here, process 42",
+    ),
     (DatasetChosen(**WHO, dataset="mnist", detail="60,000"), "trial 3.1 data: mnist, 60,000"),
     (
         DatasetChosen(**WHO, dataset="digits", detail="No MNIST was found.", fallback=True),

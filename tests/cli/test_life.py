@@ -10,6 +10,7 @@ import pytest
 from mnist_trials.records import ExperimentState, TrialState
 from mnist_trials.store import open_store
 from mnist_trials.store.rows import TrialRow
+from tests.cli.written_search import SINGLE
 
 
 @pytest.fixture
@@ -18,8 +19,7 @@ def paused(stored: Path, trial_row: TrialRow) -> Path:
     config = stored / "experiments" / "3"
     config.mkdir(parents=True)
     with open_store(stored) as store, store.transaction() as transaction:
-        known = {"searcher": {"metric": "validation_loss", "smaller_is_better": True}}
-        third = transaction.add_experiment("half", known, {})
+        third = transaction.add_experiment("half", SINGLE, {})
         trial = replace(trial_row, experiment_id=third, state=TrialState.PAUSED, batches=0, latest_checkpoint=None)
         transaction.put_trial(replace(trial, best_checkpoint=None, best_metric=None, best_metrics={}))
         transaction.update_experiment(third, state=ExperimentState.PAUSED)

@@ -70,6 +70,31 @@ def test_following_reads_a_file_that_is_rotated_away_to_its_end(tmp_path: Path) 
     assert b"".join(follow(log, steps(rotated, rotated))) == b"one\ntwo\nthree\ntwo\nthree\n"
 
 
+def test_following_misses_nothing_where_the_log_is_rotated_twice_between_two_looks(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    append(log, "one\n")
+
+    def rotated_twice() -> None:
+        append(log, "two\n")
+        rotate(log)
+        append(log, "three\n")
+        rotate(log)
+        append(log, "four\n")
+
+    assert b"".join(follow(log, steps(lambda: None, rotated_twice))) == b"one\ntwo\nthree\nfour\n"
+
+
+def test_following_goes_on_with_what_is_left_where_its_file_was_removed(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    append(log, "one\n")
+
+    def replaced() -> None:
+        log.unlink()
+        append(log, "two\n")
+
+    assert b"".join(follow(log, steps(lambda: None, replaced))) == b"one\ntwo\n"
+
+
 def test_logs_of_a_trial_are_all_its_files_byte_by_byte(cli, stored: Path) -> None:
     folder = stored / "experiments" / "1" / "trials" / "1"
     folder.mkdir(parents=True)

@@ -18,7 +18,8 @@ from mnist_trials.errors import ConfigError, Problem
 
 CONTRACT = {
     "create", "init", "list", "describe", "trials", "metrics", "checkpoints", "logs", "validate", "plugins", "slots",
-    "pause", "activate", "cancel", "kill", "delete", "wait", "evaluate", "export",
+    "pause", "activate", "cancel", "kill", "delete", "wait", "evaluate", "export", "decisions", "fork",
+    "preview-search",
 }  # fmt: skip
 
 

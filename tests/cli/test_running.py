@@ -104,6 +104,44 @@ def test_in_the_background_from_create_to_delete(program, project: Path, home: P
     assert not (home / "experiments" / "1").exists()
 
 
+def test_a_fork_runs_with_the_changes_and_is_described_as_one(program, project: Path) -> None:
+    fast = ("--launcher", "inline", "--config", "hyperparameters.width=3")
+    assert program("create", project, "--test", *fast).status == 0
+    (project.parent / "tiny.py").unlink()
+    outcome = program("fork", "1", "--config", "searcher.max_length={batches: 2}", "--json")
+    assert outcome.status == 0, outcome.err
+    document = outcome.document
+    assert (document["experiment_id"], document["name"], document["state"]) == (2, "tiny", "COMPLETED")
+    (trial,) = document["trials"]
+    assert (trial["batches"], trial["hyperparameters"]["width"]) == (2, 3)
+    assert "  forked from experiment 1\n" in program("describe", "2").out
+
+
+SEARCH = """
+name: search
+entrypoint: tiny:Tiny
+hyperparameters: {global_batch_size: 16, width: {type: int, minval: 2, maxval: 9}, fault: none}
+searcher: {name: asha, metric: validation_loss, max_length: {batches: 8}, num_rungs: 2, max_trials: 4, divisor: 2}
+scheduling_unit: 2
+"""
+
+
+def test_a_search_is_told_in_a_few_lines_and_explained_afterwards(program, project: Path) -> None:
+    project.write_text(SEARCH)
+    outcome = program("create", project, "--launcher", "inline")
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert sum(bool(re.match(r"trial 1\.\d started: width \d$", line)) for line in lines) == 4
+    stopped = [line for line in lines if re.match(r"trial 1\.\d was stopped at rung 0 \(4 batches\)", line)]
+    ended = [line for line in lines if re.match(r"trial 1\.\d completed at batch 8: validation_loss ", line)]
+    assert len(stopped) + len(ended) == 4
+    assert not [line for line in lines if "checkpoint at" in line or "validation at" in line]
+    assert "\nbest trials:\n" in outcome.out
+    told = program("decisions", "1").out
+    assert all(line in told for line in stopped)
+    assert "rungs:\n" in program("describe", "1").out
+
+
 def test_a_file_in_the_working_directory_is_never_taken_for_a_library(
     cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +200,10 @@ def test_a_reader_that_goes_away_does_not_end_the_experiment(program, project: P
     assert program("describe", "1", "--json").document["state"] == "COMPLETED"
 
 
-def test_on_a_terminal_a_bar_follows_the_trial(project: Path, home: Path) -> None:
+@pytest.mark.parametrize("config", ["one trial", "a search"])
+def test_on_a_terminal_a_bar_follows_the_trial(project: Path, home: Path, config: str) -> None:
+    if config == "a search":
+        project.write_text(SEARCH.replace("max_trials: 4", "max_trials: 1"))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_trials", "create", str(project)],
@@ -178,7 +219,8 @@ def test_on_a_terminal_a_bar_follows_the_trial(project: Path, home: Path) -> Non
     assert process.wait(DEADLINE) == 0
     text = shown.decode()
     assert "━" in text
-    assert "Experiment 1 (tiny) COMPLETED" in text
+    assert re.search(r"Experiment 1 \((tiny|search)\) COMPLETED", text)
+    assert ("% done; " in text) == (config == "a search")
 
 
 def _read(terminal: int) -> bytes:

@@ -69,7 +69,8 @@ def test_a_draw_depends_neither_on_the_order_of_keys_nor_on_its_neighbours() -> 
 
     for index in range(20):
         assert sample(turned, 1, index) == sample(SPACE, 1, index)
-        assert sample({"n": SPACE["n"]}, 1, index)["n"] == sample(SPACE, 1, index)["n"]
+        alone = {"group": {"dropout": SPACE["group"]["dropout"]}, "n": SPACE["n"]}
+        assert sample(alone, 1, index)["n"] == sample(SPACE, 1, index)["n"]
 
 
 def test_draws_differ_by_seed_by_number_and_by_name() -> None:

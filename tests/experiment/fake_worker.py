@@ -17,10 +17,12 @@ from mnist_trials.events import (
     CheckpointRejected,
     CheckpointSaved,
     DatasetChosen,
+    GoOn,
     MetricsReported,
     Notice,
     ProgressReported,
     TrialExited,
+    TrialHeld,
     TrialStarted,
     ValidationCompleted,
 )
@@ -44,6 +46,8 @@ class Fake:
         self.batches = 0
         self.value = float(spec.seed % 1000)
         self.best: dict[str, float] = {}
+        self.until = spec.until
+        self.validated = self.saved = -1
 
     def run(self) -> int:
         checkpoint = self.restore()
@@ -59,8 +63,11 @@ class Fake:
             )
         )
         self.channel.emit(DatasetChosen(**self.who, dataset="fake", detail="none at all"))
-        length = self.spec.config["searcher"]["max_length"]["batches"]
+        length = self.hparams.get("train_for") or self.spec.config["searcher"]["max_length"]["batches"]
         while self.batches < length:
+            while self.until is not None and self.batches >= self.until:
+                if (outcome := self.held()) is not None:
+                    return self.exit(outcome)
             self.misbehave()
             self.batches += 1
             self.value = self.value * 0.875 + self.batches
@@ -68,12 +75,31 @@ class Fake:
             if (request := self.channel.stop_requested()) is not None:
                 self.save()
                 return self.exit(request.outcome)
-        if self.batches % 2:
+        if self.batches != self.saved:
             self.save()
         return self.exit(Outcome.COMPLETED)
 
-    def misbehave(self) -> None:
-        if self.spec.run not in self.hparams.get("in_runs", [self.spec.run]) or self.batches != self.hparams.get("at"):
+    def held(self) -> Outcome | None:
+        """Be validated and saved here, and wait for word; None: go on."""
+        if self.batches != self.validated:
+            self.validate()
+        if self.batches != self.saved:
+            self.save()
+        self.misbehave("when_held")
+        self.channel.emit(TrialHeld(**self.who, batches=self.batches))
+        word = self.channel.wait_for_word()
+        if isinstance(word, GoOn):
+            self.until = word.until
+            return None
+        return word.outcome
+
+    def is_the_one(self) -> bool:
+        """Whether this trial, in this run, is to misbehave."""
+        trials, runs = self.hparams.get("in_trials"), self.hparams.get("in_runs")
+        return (not trials or self.spec.trial_id in trials) and (not runs or self.spec.run in runs)
+
+    def misbehave(self, at: str = "at") -> None:
+        if self.batches != self.hparams.get(at) or not self.is_the_one():
             return
         match self.hparams["do"]:
             case "raise":
@@ -100,10 +126,11 @@ class Fake:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "hold":
+            case "hold" | "deaf" as how:
+                self.hold(deaf=how == "deaf")
+            case "wait_and_die":
                 self.hold()
-            case "deaf":
-                self.hold(deaf=True)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def hold(self, deaf: bool = False) -> None:
         """Wait for a request, or for the test to let go of it; `deaf` takes note of requests and waits on."""
@@ -121,26 +148,37 @@ class Fake:
             )
             time.sleep(0.01)
 
-    def report(self) -> None:
-        where: dict[str, Any] = {
+    def where(self) -> dict[str, Any]:
+        return {
             **self.who,
             "batches": self.batches,
             "epochs": self.batches / PER_EPOCH,
             "records": self.batches * 4,
         }
-        self.channel.emit(ProgressReported(**where, total_batches=None))
-        self.channel.emit(MetricsReported(**where, metrics={"value": self.value}, seconds=0.0))
-        if self.batches % 2 == 0:
-            self.best = {"loss": abs(self.value - self.hparams.get("target", 0)), "value": self.value}
-            self.channel.emit(ValidationCompleted(**where, metrics=self.best, seconds=0.0))
+
+    def report(self) -> None:
+        self.channel.emit(ProgressReported(**self.where(), total_batches=None))
+        self.channel.emit(MetricsReported(**self.where(), metrics={"value": self.value}, seconds=0.0))
+        if self.batches % self.hparams.get("validate_every", 2) == 0 or self.batches in self.spec.validate_at:
+            self.validate()
             if self.batches % self.hparams.get("save_every", 2) == 0:
                 self.save()
 
+    def validate(self) -> None:
+        self.validated = self.batches
+        metrics: dict[str, Any] = {"loss": abs(self.value - self.hparams.get("target", 0)), "value": self.value}
+        metrics |= {name: values[str(self.batches)] for name, values in self.hparams.get("metrics", {}).items()}
+        self.best = {name: value for name, value in metrics.items() if value != "missing"}
+        self.channel.emit(ValidationCompleted(**self.where(), metrics=self.best, seconds=0.0))
+
     def save(self) -> None:
+        self.saved = self.batches
         name = str(uuid.uuid4())
         folder = Path(self.spec.checkpoint_root, name)
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"batches": self.batches, "value": self.value}))
+        (folder / "state.json").write_text(
+            json.dumps({"batches": self.batches, "value": self.value, "validated": self.validated})
+        )
         (folder / "manifest.json").write_text("{}")
         info = CheckpointInfo(
             uuid=name,
@@ -154,13 +192,15 @@ class Fake:
         self.channel.emit(CheckpointSaved(**self.who, checkpoint=info))
 
     def restore(self) -> str | None:
-        if not self.spec.checkpoints:
-            return None
+        if not self.spec.checkpoints and self.spec.warm_start is not None:
+            state = json.loads(Path(self.spec.checkpoint_root, self.spec.warm_start, "state.json").read_text())
+            self.value = state["value"]
         for name in self.spec.checkpoints:
             text = Path(self.spec.checkpoint_root, name, "state.json").read_text()
             if text != "damaged":
                 state = json.loads(text)
                 self.batches, self.value = state["batches"], state["value"]
+                self.saved, self.validated = self.batches, state["validated"]
                 return name
             self.channel.emit(CheckpointRejected(**self.who, uuid=name, reason="not what was written"))
         return None

@@ -11,8 +11,10 @@ from typing_extensions import override
 from mnist_trials.plugin import (
     Action,
     Create,
+    Judgement,
     Pause,
     PluginRecord,
+    Resume,
     Searcher,
     SearcherContext,
     Shutdown,
@@ -21,23 +23,35 @@ from mnist_trials.plugin import (
     hookimpl,
 )
 
+ACTIONS = {cls.__name__: cls for cls in (Create, Stop, Pause, Resume, Shutdown)}
+
 
 class Scripted(Searcher):
-    """`trials` are made at the start; `stop` maps a trial to those it stops with its first validation; `instead` are
-    made when a trial fails; `wrong` is something a searcher must not do.
+    """Makes `trials` trials at the start, and shuts down when all have left. `answers` says what else it does:
+
+    by "" (the start), "3@16" (trial 3 was validated at 16), "exit 3" or "fail 3", a list of actions such as
+    ["Resume", {"trial_id": 3, "until": 64}]. `points` are where
+    trials are validated. `wrong` is something a searcher must not do. `stop` maps a trial to those that its first
+    validation stops; `replace`: the trials up to that number are replaced when they fail.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
-        self.state: dict[str, Any] = {"seen": [], "left": 0}
+        self.state: dict[str, Any] = {"seen": [], "left": 0, "padding": "x" * config.get("padding", 0)}
+
+    def answer(self, key: str) -> list[Action]:
+        answers = self.config.get("answers", {}).get(key, [])
+        actions: list[Action] = [ACTIONS[name](**values) for name, values in answers]
+        self.state["left"] += sum(isinstance(action, Create) for action in actions)
+        return actions
 
     @override
     def initial_trials(self, ctx: SearcherContext) -> Sequence[Action]:
-        count = self.config.get("trials", 2)
+        count = self.config.get("trials", 0 if "answers" in self.config else 2)
         self.state["left"] = count
         if self.config.get("wrong") == "none":
             return [Shutdown()]
-        return [Create() for _ in range(count)]
+        return [*(Create() for _ in range(count)), *self.answer("")]
 
     @override
     def validation_completed(
@@ -47,29 +61,39 @@ class Scripted(Searcher):
         match self.config.get("wrong"):
             case "raise":
                 raise RuntimeError("not my day")
-            case "pause":
-                return [Pause(trial_id)]
-            case "stranger":
-                return [Stop(99)]
             case "rubbish":
                 return ["Stop"]  # type: ignore[list-item]
+            case "nothing":
+                return None  # type: ignore[return-value]
             case "hparams":
                 return [Create({"lr": float("inf")})]
             case "nan":
                 self.state["nan"] = float("nan")
+            case "threshold":
+                why = Judgement(bracket=0, rung=0, units=units, rank=1, of=1, kept=1, threshold=float("nan"))
+                return [Stop(trial_id, why)]
         first = len([seen for seen in self.state["seen"] if seen[0] == trial_id]) == 1
-        return [Stop(other) for other in self.config.get("stop", {}).get(str(trial_id), [])] if first else []
+        stopped = self.config.get("stop", {}).get(str(trial_id), []) if first else []
+        return [*(Stop(other) for other in stopped), *self.answer(f"{trial_id}@{units}")]
 
     @override
     def trial_exited(self, ctx: SearcherContext, trial_id: int) -> Sequence[Action]:
-        self.state["left"] -= 1
-        return [] if self.state["left"] else [Shutdown()]
+        return self._left(f"exit {trial_id}")
 
     @override
     def trial_failed(self, ctx: SearcherContext, trial_id: int, reason: str) -> Sequence[Action]:
         if trial_id <= self.config.get("replace", 0):
             return [Create({"replaces": trial_id, "reason": reason})]
-        return self.trial_exited(ctx, trial_id)
+        return self._left(f"fail {trial_id}")
+
+    def _left(self, key: str) -> list[Action]:
+        self.state["left"] -= 1
+        actions = self.answer(key)
+        return actions if actions or self.state["left"] else [Shutdown()]
+
+    @override
+    def validate_at(self, trial_id: int) -> Sequence[int]:
+        return self.config.get("points", ())  # type: ignore[no-any-return]
 
     @override
     def progress(self) -> float:

@@ -73,6 +73,27 @@ def test_create_runs_a_real_trial_and_its_best_can_be_asked_for(lab: Any, launch
         experiment.pause()
 
 
+def test_a_fork_starts_as_a_new_experiment_does(lab: Any) -> None:
+    first = api.create(line(lab, "inline"), lab.context, home=lab.home)
+    fork = first.fork(overrides=["searcher.max_length={epochs: 1}"], name="shorter")
+    assert (fork.id, fork.wait(timeout=120)["state"]) == (2, "COMPLETED")
+    assert [trial.batches for trial in (*first.trials, *fork.trials)] == [24, 8]
+    assert fork.summary()["name"] == "shorter"
+
+
+def test_a_warm_start_begins_with_the_weights_and_nothing_else(lab: Any) -> None:
+    first = api.create(line(lab, "inline"), lab.context, home=lab.home)
+    best = first.best
+    assert best is not None
+    fork = first.fork(
+        overrides=["searcher.source_trial_id='1.1'", "searcher.max_length=1", "perform_initial_validation=true"]
+    )
+    with lab.reader() as reader:
+        begin, *_ = reader.metrics(fork.id, 1, "validation")
+        latest = reader.metrics(first.id, 1, "validation")[-1]
+    assert (begin.batches, begin.metrics) == (0, latest.metrics)
+
+
 def test_a_trial_that_raises_ends_in_error_with_the_users_traceback(lab: Any) -> None:
     summary = api.create(line(lab, "inline", fail=True), lab.context, home=lab.home).wait(timeout=120)
     assert summary["state"] == "ERROR"

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from mnist_trials.events import Event, MetricsReported, Notice, StopRequest, ValidationCompleted
+from mnist_trials.events import Event, MetricsReported, Notice, Request, ValidationCompleted
 from mnist_trials.experiment import inbox
 from mnist_trials.experiment.inbox import Inbox
 from mnist_trials.experiment.life import take_charge
@@ -26,7 +26,7 @@ class Handle(WorkerHandle):
     def start(self, deliver: Deliver) -> None: ...
 
     @override
-    def request(self, request: StopRequest) -> None: ...
+    def request(self, request: Request) -> None: ...
 
     @override
     def kill(self) -> None: ...

@@ -140,9 +140,9 @@ def test_after_a_restart_the_searcher_is_not_told_of_a_validation_twice(lab: Any
     ("wrong", "told"),
     [
         ("raise", "The searcher 'scripted' failed in validation_completed: RuntimeError: not my day"),
-        ("pause", "wants to pause trial 1: this version cannot do that yet"),
-        ("stranger", "wants to stop trial 99, which it never created"),
         ("rubbish", "returned 'Stop': not an action"),
+        ("nothing", "returned None: not a list of actions"),
+        ("threshold", "a threshold that is not finite must be None"),
         ("nan", "has a snapshot that is no strict JSON"),
         ("hparams", "made hyperparameters that are no strict JSON"),
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from mnist_trials.errors import ConfigError, StoreError, UsageError
 from mnist_trials.experiment import api
+from mnist_trials.experiment.staging import staging
 from mnist_trials.store import open_store
 
 YAML = """\
@@ -58,6 +61,7 @@ def test_the_config_the_options_and_the_code_are_stored(lab: Any, file: Path, tm
         "slots": 1,
         "data_root": str(tmp_path.resolve()),
         "test": True,
+        "overrides": ["hyperparameters.lr=0.5", 'name="012"'],
     }
     files = lab.files(1)
     assert files.config.read_text() == YAML
@@ -123,11 +127,6 @@ def test_who_counts_on_old_checkpoints_being_deleted_is_told_that_they_are_kept(
         assert any("every checkpoint is kept" in notice.message for notice in reader.notices(experiment))
 
 
-def test_a_warm_start_is_refused(lab: Any, file: Path) -> None:
-    file.write_text(YAML.replace("  metric: loss", "  metric: loss\n  source_checkpoint_uuid: abc"))
-    assert "source_checkpoint_uuid' is not supported" in refused(lab, file)
-
-
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(lab: Any, file: Path) -> None:
     text = YAML.replace("single", "x-searcher").replace("inline", "x-launcher").replace("fake_trial:", "x_module:")
     file.write_text(text.replace("backend: cpu", "backend: x-backend"))
@@ -178,6 +177,47 @@ def test_a_submission_that_was_cut_off_before_its_commit_leaves_nothing_in_the_w
     (leftover / "old").touch()
     assert api.submit(file, home=lab.home) == 1
     assert not (leftover / "old").exists()
+
+
+def test_what_a_submission_that_was_killed_left_is_removed_by_the_next(lab: Any, file: Path) -> None:
+    experiments = lab.home / "experiments"
+    code = (
+        "import os, sys; from pathlib import Path; from mnist_trials.experiment.staging import staging\n"
+        "with staging(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(experiments)], timeout=60, check=False)
+    (left,) = experiments.iterdir()
+    assert (left / "half").exists()
+    api.submit(file, home=lab.home)
+    assert [path.name for path in experiments.iterdir()] == ["1"]
+
+
+def test_what_another_submission_is_making_is_left_alone(lab: Any, file: Path) -> None:
+    with staging(lab.home / "experiments") as made:
+        (made / "half").touch()
+        assert api.submit(file, home=lab.home) == 1
+        assert (made / "half").exists()
+    assert [path.name for path in (lab.home / "experiments").iterdir()] == ["1"]
+
+
+FEW = YAML.replace("lr: 0.1", "lr: {type: categorical, vals: [1, 2]}\n  n: {type: int, minval: 1, maxval: 3}")
+
+
+@pytest.mark.parametrize(("trials", "told"), [(7, True), (6, False)])
+def test_a_search_at_random_with_fewer_points_than_trials_is_told(
+    lab: Any, file: Path, trials: int, told: bool
+) -> None:
+    file.write_text(FEW.replace("name: single", f"name: random\n  max_trials: {trials}"))
+    api.submit(file, home=lab.home)
+    said = f"const.yaml:8:15: only 6 trials of searcher.max_trials: {trials} will be made"
+    assert (said in lab.notices(1)) == told
+
+
+def test_a_grid_is_not_told_of_its_number_of_points(lab: Any, file: Path) -> None:
+    file.write_text(FEW.replace("name: single", "name: grid").replace("maxval: 3", "maxval: 3, count: 3"))
+    api.submit(file, home=lab.home)
+    assert lab.notices(1) == ""
 
 
 def test_warnings_of_the_config_are_notices_of_the_experiment(lab: Any, file: Path) -> None:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.support import Command, experiment_config
+from tests.integration.support import Command, write_config
 
 
 @pytest.fixture
@@ -19,11 +18,5 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def written(command: Command) -> Callable[..., Path]:
-    """Writes a config (as JSON, which is YAML) into the working folder."""
-
-    def write(**changes: Any) -> Path:
-        path = command.cwd / "experiment.yaml"
-        path.write_text(json.dumps(experiment_config(**changes), indent=1))
-        return path
-
-    return write
+    """Writes a config into the working folder."""
+    return partial(write_config, command.cwd)

@@ -104,3 +104,10 @@ def experiment_config(**changes: Any) -> dict[str, Any]:
         "min_checkpoint_period": {"batches": 10},
         "scheduling_unit": 5,
     } | changes
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    """`experiment_config(**changes)` as a file (JSON, which is YAML)."""
+    path = folder / "experiment.yaml"
+    path.write_text(json.dumps(experiment_config(**changes), indent=1))
+    return path

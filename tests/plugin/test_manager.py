@@ -48,6 +48,35 @@ def test_two_plugins_of_one_name_are_an_error(manager: PluginManager) -> None:
     manager.register(TwoSearchers(), "again")
     with pytest.raises(PluginError, match="Two plugins are named 'random'"):
         manager.searchers()
+    clash = "Two plugins are named 'dice': 'two' of .* and 'again' of .*name those to load in MNIST_TRIALS_PLUGINS"
+    with pytest.raises(PluginError, match=clash):
+        manager.find("searcher", "dice")
+
+
+class OneMore:
+    @hookimpl
+    def mnist_trials_searchers(self) -> Iterable[PluginRecord[Searcher]]:
+        yield PluginRecord("random", "draws too", _unused)
+        yield PluginRecord("third", "has a name of its own", _unused)
+
+
+def test_two_plugins_of_one_name_take_no_other_with_them(manager: PluginManager) -> None:
+    manager.register(OneMore())
+    assert manager.find("searcher", "third").summary == "has a name of its own"
+    assert manager.names("searcher") == ["absent", "random", "third"]
+
+
+def test_a_factory_that_fails_is_the_plugins_fault() -> None:
+    def factory(config: Mapping[str, Any]) -> Searcher:
+        raise KeyError("max_trials")
+
+    def refusing(config: Mapping[str, Any]) -> Searcher:
+        raise PluginError("not this")
+
+    with pytest.raises(PluginError, match="The plugin 'mine' failed: KeyError: 'max_trials'"):
+        PluginRecord("mine", "", factory).make({})
+    with pytest.raises(PluginError, match=r"^not this$"):
+        PluginRecord("mine", "", refusing).make({})
 
 
 def test_a_misspelt_hook_is_an_error() -> None:
@@ -104,6 +133,9 @@ def mnist_trials_searchers():
 """
 
 
+HOOK = "@hookimpl\ndef mnist_trials_searchers():\n"
+
+
 def test_somebody_elses_plugin_is_one_file_and_one_entry_point(tmp_path: Path) -> None:
     installed(tmp_path, "third_party", GOOD)
     assert "searcher mine third_party 1.2 None" in listed(tmp_path)
@@ -114,6 +146,28 @@ def test_a_broken_plugin_is_listed_with_the_reason_and_takes_nothing_with_it(tmp
     output = listed(tmp_path)
     assert "? broken broken 1.2 failed to load: ModuleNotFoundError: No module named 'no_such_library'" in output
     assert "launcher local" in output
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise OSError('no licence')", "failed to load: OSError: no licence"),
+        ("yield 'mine'", "failed to load: TypeError: mnist_trials_searchers gave 'mine', which is no PluginRecord"),
+        ("return None", "failed to load: TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_a_hook_that_fails_is_a_broken_plugin(tmp_path: Path, body: str, reason: str) -> None:
+    installed(tmp_path, "broken", GOOD.splitlines(keepends=True)[1] + HOOK + f"    {body}\n")
+    output = listed(tmp_path)
+    assert f"? broken broken 1.2 {reason}" in output
+    assert "searcher single mnist-trials" in output
+
+
+def test_a_plugin_that_cannot_say_whether_it_is_available_is_not(tmp_path: Path) -> None:
+    installed(tmp_path, "broken", GOOD.replace("None)", "None, available=lambda: 1 / 0)"))
+    output = listed(tmp_path)
+    assert "searcher mine broken 1.2 it failed to say whether it is available: ZeroDivisionError" in output
+    assert "searcher single mnist-trials" in output
 
 
 def test_a_variable_loads_only_the_named_plugins(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_rows_come_back_as_they_were_written(with_trial: Store, home: Path, make
         transaction.add_notice(1, None, "of all")
         transaction.add_notice(1, 1, "of one")
         transaction.add_decision(1, 1, "validation_completed", [{"action": "Stop", "trial_id": 1}], units=2, metric=0.5)
-        transaction.save_searcher(1, {"seen": [1, 2]}, True)
+        failed = transaction.add_decision(1, 1, "trial_failed", [], reason="invalid_hp")
+        assert transaction.save_searcher(1, {"seen": [1, 2]}, True, failed) == len('{"seen":[1,2]}')
     with open_reader(home) as reader:
         assert reader.trials(1) == [reader.trial(1, 1)] == [trial]
         assert reader.runs(1, 1) == [run]
@@ -63,7 +64,10 @@ def test_rows_come_back_as_they_were_written(with_trial: Store, home: Path, make
         decision = reader.decisions(1)[0]
         assert (decision.event, decision.units, decision.metric) == ("validation_completed", 2, 0.5)
         assert decision.actions == ({"action": "Stop", "trial_id": 1},)
-        assert reader.searcher(1) == ({"seen": [1, 2]}, True)
+        assert decision.reason == ""
+        assert [row.reason for row in reader.decisions(1, after=decision.id)] == ["invalid_hp"]
+        assert reader.decisions(1, after=failed) == []
+        assert reader.searcher(1) == ({"seen": [1, 2]}, True, failed)
 
 
 def test_a_transaction_that_raises_leaves_nothing(with_trial: Store, home: Path, make: Any) -> None:
@@ -132,7 +136,7 @@ def test_an_experiment_goes_with_all_that_belongs_to_it_and_its_id_is_never_used
         transaction.put_checkpoint(make.checkpoint("abc"))
         transaction.add_notice(1, 1, "x")
         transaction.add_command(1, "pause")
-        transaction.save_searcher(1, {}, False)
+        transaction.save_searcher(1, {}, False, 0)
         transaction.add_decision(1, None, "initial_trials", [])
     with with_trial.transaction() as transaction:
         transaction.delete_experiment(1)

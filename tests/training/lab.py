@@ -22,6 +22,7 @@ from mnist_trials.training.trainer import FitResult
 SAMPLES = 100
 CLASSES = 3
 HPARAMS = {"optimizer": "sgd", "learning_rate": 0.1, "global_batch_size": 8}
+SEARCHED = {"searcher": {"metric": "validation_loss", "smaller_is_better": True, "max_length": {"batches": 100}}}
 
 
 def samples(count: int = SAMPLES, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,6 +101,8 @@ class Lab:
         size: int = 1,
         checkpoints: Sequence[str] = (),
         warm_start: str | None = None,
+        validate_at: Sequence[int] = (),
+        until: int | None = None,
         test_mode: bool = False,
     ) -> TrialContext:
         backend = get_plugins().find("backend", "cpu").factory({})
@@ -111,7 +114,7 @@ class Lab:
             rank=0,
             size=size,
             slot=slot,
-            config={"searcher": {"metric": "validation_loss", "smaller_is_better": True}} if config is None else config,
+            config=SEARCHED if config is None else config,
             hparams={**HPARAMS, **(hparams or {})},
             seed=seed,
             context_dir=str(self.folder),
@@ -120,6 +123,8 @@ class Lab:
             checkpoint_root=str(self.folder / "checkpoints"),
             checkpoints=tuple(checkpoints),
             warm_start=warm_start,
+            validate_at=tuple(validate_at),
+            until=until,
             test_mode=test_mode,
         )
         settings = ExecutionSettings(slot=slot, precision=precision, compile=compiled, deterministic=False, seed=seed)

@@ -12,7 +12,8 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 import mnist_trials as mt
-from mnist_trials.events import Event, MetricsReported
+from mnist_trials.events import Event, GoOn, MetricsReported, StopRequest, TrialHeld
+from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.trainer import Trainer
 from tests.training.lab import Lab, Small
@@ -38,6 +39,8 @@ class Case:
     policy: str = "all"
     step_zero: bool = False
     stop_at: int = 1000
+    held_at: tuple[int, ...] = ()  # in order; after the last it goes on to the end ...
+    stopped_when_held: bool = False  # ... or is stopped there
 
 
 class Told:
@@ -50,17 +53,20 @@ class Told:
         self.reported = 0
         self.validated_at = -1
         self.saved_at = -1
+        self.until = list(case.held_at)
+        self.told_to_stop = False
 
     def names(self) -> dict[str, Any]:
         case = self.case
         hooks = ("on_training_start", "on_training_end", "on_epoch_start", "on_epoch_end", "backward")
         return {
             **{hook: (lambda *_, hook=hook: self.calls.append(hook)) for hook in hooks},
-            **{name: getattr(self, name) for name in ("train_batch", "validate", "save", "report")},
+            **{name: getattr(self, name) for name in ("train_batch", "validate", "save", "report", "wait_for_word")},
             "step_zero_validation": case.step_zero,
             "at_start": lambda: self.batches == 0,
             "finished": lambda: self.batches >= case.length,
-            "stop_requested": lambda: self.batches >= case.stop_at,
+            "stop_requested": lambda: self.batches >= case.stop_at or self.told_to_stop,
+            "held": lambda: bool(self.until) and self.batches >= self.until[0],
             "at_start_of_epoch": lambda: self.batches % EPOCH == 0,
             "epoch_ended": lambda: self.batches % EPOCH == 0,
             "group_is_full": lambda: ((self.batches - 1) % EPOCH + 1) % case.aggregation == 0,
@@ -71,6 +77,11 @@ class Told:
             "validation_period": case.validation,
             "checkpoint_period": case.checkpoint,
         }
+
+    def wait_for_word(self) -> None:
+        self.calls.append("wait_for_word")
+        self.until.pop(0)
+        self.told_to_stop = not self.until and self.case.stopped_when_held
 
     def train_batch(self) -> None:
         self.calls.append("train_batch")
@@ -107,6 +118,8 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
     def on_event(event: Event) -> None:
         if isinstance(event, MetricsReported):
             calls.append("report")
+        if isinstance(event, TrialHeld):
+            calls.append("wait_for_word")
 
     class Optimizer(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
@@ -172,9 +185,13 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
 
     channel = RecordingChannel(on_event)
     channel.stop_at_poll(case.stop_at)
+    first, *later = [*case.held_at, None]
+    channel.answers.extend(GoOn(until) for until in later)
+    if case.stopped_when_held:
+        channel.answers[-1] = StopRequest(Outcome.PAUSED)
     lab.fit(
         Recorded,
-        lab.context({"aggregation_frequency": case.aggregation}, channel=channel),
+        lab.context({"aggregation_frequency": case.aggregation}, channel=channel, until=first),
         max_length=mt.Batch(case.length),
         reporting_period=mt.Batch(case.reporting),
         validation_period=mt.Batch(case.validation),
@@ -196,6 +213,12 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
         Case(length=30, stop_at=17, validation=17),
         Case(length=30, stop_at=15, aggregation=4, checkpoint=5, policy="none"),
         Case(length=20, stop_at=20, policy="none"),
+        Case(length=30, held_at=(5, 13, 20)),
+        Case(length=30, held_at=(5, 6, 13), validation=5, checkpoint=5, policy="none", aggregation=4),
+        Case(length=30, held_at=(1, 29), stopped_when_held=True, policy="none"),
+        Case(length=30, held_at=(13,), stopped_when_held=True, validation=13),
+        Case(length=30, held_at=(30,), policy="none"),
+        Case(length=30, held_at=(17,), stop_at=17, policy="none"),
     ],
     ids=str,
 )

@@ -37,7 +37,7 @@ def crossed(unit: Batch | Epoch | Record, before: Position, after: Position) -> 
 
 @given(SCHEDULES, SIZES)
 def test_due_once_for_each_multiple_or_point_passed(schedule: object, sizes: list[int]) -> None:
-    due = Due(schedule, Position())  # type: ignore[arg-type]
+    due = Due(Position(), schedule)  # type: ignore[arg-type]
     before = Position()
     for position in walk(sizes):
         if schedule is None:
@@ -56,17 +56,17 @@ def test_a_schedule_made_in_the_middle_goes_on_like_one_from_the_start(
 ) -> None:
     positions = walk(sizes)
     at = min(at, len(positions) - 1)
-    whole = Due(schedule, Position())  # type: ignore[arg-type]
+    whole = Due(Position(), schedule)  # type: ignore[arg-type]
     for position in positions[: at + 1]:
         whole.arrive(position)
-    later = Due(schedule, positions[at])  # type: ignore[arg-type]
+    later = Due(positions[at], schedule)  # type: ignore[arg-type]
     rest = positions[at + 1 :]
     assert [whole.arrive(p) for p in rest] == [later.arrive(p) for p in rest]
 
 
 @given(SCHEDULES, SIZES, st.booleans())
 def test_nothing_is_due_inside_the_batches_said_to_be_free(schedule: object, sizes: list[int], known: bool) -> None:
-    due = Due(schedule, Position())  # type: ignore[arg-type]
+    due = Due(Position(), schedule)  # type: ignore[arg-type]
     largest = 16 if known else None
     free = due.batches_before(Position(), largest)
     for number, position in enumerate(walk(sizes), start=1):

@@ -2,130 +2,30 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
-from torchmetrics.classification import MulticlassAccuracy
 
 import mnist_trials as mt
 from mnist_trials.errors import CheckpointError, TrialError
-from mnist_trials.events import CheckpointRejected, MetricsReported, Notice, TrialStarted, ValidationCompleted
+from mnist_trials.events import CheckpointRejected, Notice, TrialStarted
 from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
-from tests.training.lab import Lab, Run, Small, same, samples, unit
+from tests.training.lab import Lab, Run, Small, same
+from tests.training.stateful import (
+    Adam,
+    WithDataset,
+    WithIterable,
+    WithLoader,
+    WithOwnGenerator,
+    WithOwnSampler,
+    WithWorkers,
+    facts,
+)
 
 CONFIG = {"searcher": {"metric": "validation_loss"}, "scheduling_unit": 4, "min_validation_period": {"batches": 9}}
 LENGTH = mt.Batch(31)  # two epochs of 13 and a part of a third
-
-
-class Noisy(Dataset[Any]):
-    """Random transforms from all three sources of randomness."""
-
-    def __init__(self) -> None:
-        self.images, self.labels = samples()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Any:
-        noise = random.random() + float(np.random.rand()) + float(torch.rand(()))
-        return unit(self.images[index]) + 0.1 * noise, self.labels[index]
-
-
-class Counting(IterableDataset[Any]):
-    """Of a length that shows only at its end."""
-
-    def __iter__(self) -> Any:
-        images, labels = samples()
-        yield from zip(unit(images), labels, strict=True)
-
-
-class Adam(Small):
-    """Momentum, schedules, a torchmetrics object, a callback and state of its own: all must survive."""
-
-    def __init__(self, context: mt.TrialContext) -> None:
-        super().__init__(context)
-        self.hits = MulticlassAccuracy(3, average="micro")
-        self.seen = 0
-
-    def build_optimizer(self, model: Any) -> Any:
-        return torch.optim.AdamW(model.parameters(), lr=0.01)
-
-    def build_lr_scheduler(self, optimizer: Any) -> Any:
-        return [
-            mt.LRSchedule(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.99**step), per="batch"),
-            torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0),
-        ]
-
-    def build_callbacks(self) -> Any:
-        from mnist_trials.training.callbacks import EarlyStopping
-
-        return {"patience": EarlyStopping("validation_loss", patience=100)}
-
-    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
-        images, labels = batch
-        assert batch_idx == self.seen
-        self.seen += 1
-        logits = self.model(images)
-        self.hits.update(logits, labels)
-        return {"loss": cross_entropy(logits, labels), "train_accuracy": self.hits, "rate": random.random()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state: Any) -> None:
-        self.seen = state["seen"]
-
-
-class WithLoader(Adam):
-    workers = 0
-
-    def build_data(self) -> Any:
-        loader = DataLoader(Noisy(), batch_size=8, shuffle=True, num_workers=self.workers)
-        return loader, DataLoader(Noisy(), batch_size=16, num_workers=0)
-
-
-class WithWorkers(WithLoader):
-    workers = 2
-
-
-class WithDataset(Adam):
-    def build_data(self) -> Any:
-        return Noisy(), Noisy()
-
-
-class WithOwnSampler(Adam):
-    own_generator = False
-
-    def build_data(self) -> Any:
-        data = Noisy()
-        generator = torch.Generator().manual_seed(1) if self.own_generator else None
-        sampler = WeightedRandomSampler([1.0] * len(data), 50, generator=generator)
-        return DataLoader(data, batch_size=8, sampler=sampler), DataLoader(data, batch_size=16)
-
-
-class WithOwnGenerator(WithOwnSampler):
-    own_generator = True
-
-
-class WithIterable(Adam):
-    def build_data(self) -> Any:
-        return DataLoader(Counting(), batch_size=8), DataLoader(Counting(), batch_size=16)
-
-
-def facts(run: Run) -> list[Any]:
-    """What was reported, without what depends on the clock."""
-    kinds = (MetricsReported, ValidationCompleted)
-    return [
-        (type(e).__name__, e.batches, e.epochs, e.records, e.metrics)
-        for e in run.channel.events
-        if isinstance(e, kinds)
-    ]
 
 
 def stopped_and_resumed(lab: Lab, trial: type[mt.Trial], hparams: dict[str, Any], stops: list[int]) -> list[Run]:
@@ -239,14 +139,6 @@ def test_an_explicit_checkpoint_that_is_damaged_is_an_error(lab: Lab) -> None:
     damage(lab, first)
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         lab.fit(Small, latest_checkpoint=first)
-
-
-def test_a_warm_start_takes_weights_and_nothing_else(lab: Lab) -> None:
-    first = lab.fit(Adam)
-    run = lab.fit(Adam, lab.context(warm_start=str(first.result.checkpoint)), step_zero_validation=True)
-    assert run.channel.of(TrialStarted)[0].batches == 0
-    assert run.channel.of(ValidationCompleted)[0].metrics == first.result.metrics
-    assert run.result.batches == 10
 
 
 def test_a_checkpoint_of_another_model_names_what_differs(lab: Lab) -> None:

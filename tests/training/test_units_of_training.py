@@ -137,7 +137,7 @@ def test_an_experiment_says_what_fit_was_not_told(lab: Lab) -> None:
 
 
 def test_a_script_must_say_how_long_to_train(lab: Lab) -> None:
-    context = lab.context()
+    context = lab.context(config={"searcher": {"metric": "validation_loss"}})
     with pytest.raises(TrialError, match=r"max_length such as Batch\(1000\)"):
         mt.Trainer(Small(context), context).fit()
 

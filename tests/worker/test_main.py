@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from mnist_trials.errors import UsageError
-from mnist_trials.events import CheckpointSaved, Event, TrialExited, TrialStarted, ValidationCompleted
+from mnist_trials.events import (
+    CheckpointSaved,
+    Event,
+    GoOn,
+    Notice,
+    StopRequest,
+    TrialExited,
+    TrialHeld,
+    TrialStarted,
+    ValidationCompleted,
+)
 from mnist_trials.records import ErrorInfo, Outcome
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.worker.init import in_experiment
@@ -49,6 +59,44 @@ def test_a_request_ends_it_with_the_outcome_asked_for(spec: SpecMaker, outcome: 
     assert last.outcome is outcome
     assert 0 < last.batches < 20
     assert channel.of(CheckpointSaved)[-1].checkpoint.batches == last.batches
+
+
+def test_it_is_held_and_ends_with_the_outcome_it_is_told(spec: SpecMaker) -> None:
+    for outcome in (Outcome.PAUSED, Outcome.STOPPED, Outcome.COMPLETED):
+        channel = RecordingChannel()
+        channel.answers.extend([GoOn(11), StopRequest(outcome)])
+        assert run(replace(spec(), until=6, validate_at=(3,)), channel) == 0
+        assert [event.batches for event in channel.of(TrialHeld)] == [6, 11]
+        assert [event.batches for event in channel.of(ValidationCompleted)] == [3, 6, 11]
+        assert exited(channel) == TrialExited(trial_id=2, run=3, outcome=outcome, batches=11)
+        assert channel.of(CheckpointSaved)[-1].checkpoint.batches == 11
+
+
+def test_it_starts_with_the_weights_of_another_trial(spec: SpecMaker) -> None:
+    channel = RecordingChannel()
+    run(spec(), channel)
+    source = channel.of(CheckpointSaved)[-1].checkpoint
+    for warm_start in (source.uuid, source.location):
+        again = RecordingChannel()
+        assert run(replace(spec(), warm_start=warm_start), again) == 0
+        (started,) = again.of(TrialStarted)
+        assert (started.batches, started.checkpoint) == (0, source.uuid)
+        assert "starts with the weights of" in again.of(Notice)[0].message
+
+
+def test_weights_that_do_not_fit_are_an_error_for_good(spec: SpecMaker, project: Path) -> None:
+    channel = RecordingChannel()
+    run(spec(), channel)
+    source = channel.of(CheckpointSaved)[-1].checkpoint.uuid
+    code = (
+        (project / "model.py").read_text().replace("Linear(4, 2)", "Linear(4, 3)").replace("class Tiny", "class Other")
+    )
+    (project / "other.py").write_text(code)
+    again = RecordingChannel()
+    assert run(replace(spec("other:Other"), warm_start=source), again) == 1
+    error = error_of(again)
+    assert f"cannot start with the weights of the checkpoint {source}" in error.message
+    assert not error.retryable
 
 
 def test_it_goes_on_from_its_checkpoint(spec: SpecMaker) -> None:
@@ -195,6 +243,15 @@ class TestScripts:
         assert run(spec(script(project, SCRIPT)), channel) == 0
         assert exited(channel).outcome is Outcome.PAUSED
         assert "after" in capsys.readouterr().out
+
+    def test_a_script_is_held_too(self, spec: SpecMaker, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        channel = RecordingChannel()
+        channel.answers.extend([GoOn(8), StopRequest(Outcome.COMPLETED, "enough")])
+        assert run(replace(spec(script(project, SCRIPT)), until=5, validate_at=(2,)), channel) == 0
+        assert [event.batches for event in channel.of(TrialHeld)] == [5, 8]
+        assert [event.batches for event in channel.of(ValidationCompleted)] == [2, 5, 8]
+        assert exited(channel) == TrialExited(trial_id=2, run=3, outcome=Outcome.COMPLETED, batches=8)
+        assert capsys.readouterr().out.endswith("after 8\n")
 
     def test_an_exception_in_the_block_is_told_once(self, spec: SpecMaker, project: Path) -> None:
         channel = RecordingChannel()

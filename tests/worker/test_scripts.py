@@ -8,13 +8,26 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mnist_trials.events import Event, MetricsReported, StopRequest, TrialExited, WorkersExited
+from mnist_trials.events import (
+    Event,
+    GoOn,
+    MetricsReported,
+    Notice,
+    Request,
+    StopRequest,
+    TrialExited,
+    TrialHeld,
+    TrialStarted,
+    ValidationCompleted,
+    WorkersExited,
+)
 from mnist_trials.plugin import WorkerSpec, get_plugins
 from mnist_trials.records import Outcome
 from tests.worker.conftest import SpecMaker
@@ -74,16 +87,26 @@ def plain(project: Path, code: str) -> Iterator[subprocess.Popen[str]]:
         watchdog.cancel()
 
 
-def launch(spec: WorkerSpec, stop_at: type[Event] | None = None) -> tuple[list[Event], str]:
-    """Run a command entrypoint by the launcher `local`; its events and its output."""
+def launch(
+    spec: WorkerSpec, stop_at: type[Event] | None = None, when_held: Sequence[Request | signal.Signals] = ()
+) -> tuple[list[Event], str]:
+    """Run a worker by the launcher `local`; its events and its output. `when_held`: what it gets each time."""
     launcher = get_plugins().find("launcher", "local").factory({})
     handle = launcher.create([spec])
     events: list[Event] = []
+    answers = list(when_held)
 
     def deliver(event: Event) -> None:
         events.append(event)
         if stop_at is not None and isinstance(event, stop_at):
             handle.request(StopRequest(Outcome.PAUSED, "enough"))
+        if isinstance(event, TrialHeld):
+            answer = answers.pop(0)
+            if isinstance(answer, signal.Signals):
+                (started,) = (event for event in events if isinstance(event, TrialStarted))
+                os.kill(started.pid, answer)
+            else:
+                handle.request(answer)
 
     handle.start(deliver)
     assert handle.join(DEADLINE)
@@ -142,6 +165,33 @@ def test_a_command_stops_when_it_is_asked_to(spec: SpecMaker, project: Path) -> 
     assert isinstance(exited, TrialExited)
     assert exited.outcome is Outcome.PAUSED
     assert output == f"after {exited.batches} paused\n"
+
+
+def test_a_command_is_held_and_told_which_points_its_own_period_misses(spec: SpecMaker, project: Path) -> None:
+    code = TRAIN.format(batches=20).replace("reporting_period", "validation_period=mt.Batch(7), reporting_period")
+    (project / "train.py").write_text(code)
+    held = replace(spec(["python3", "train.py"]), until=5, validate_at=(2, 7, 9))
+    events, output = launch(held, when_held=[GoOn(8), GoOn(12), StopRequest(Outcome.STOPPED)])
+    assert [event.batches for event in events if isinstance(event, TrialHeld)] == [5, 8, 12]
+    assert [event.batches for event in events if isinstance(event, ValidationCompleted)] == [5, 7, 8, 12]
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert [re.findall(r"\d+ batches \(judged at \d+ batches\)", notice) for notice in notices] == [
+        ["2 batches (judged at 5 batches)"],
+        ["9 batches (judged at 12 batches)"],
+    ]
+    exited = events[-2]
+    assert isinstance(exited, TrialExited)
+    assert (exited.outcome, exited.batches) == (Outcome.STOPPED, 12)
+    assert output == "after 12 stopped\n"
+
+
+def test_a_worker_hears_a_signal_while_it_is_held(spec: SpecMaker) -> None:
+    events, output = launch(replace(spec(), until=5), when_held=[signal.SIGINT])
+    exited = events[-2]
+    assert isinstance(exited, TrialExited)
+    assert exited.error is not None
+    assert (exited.error.type, exited.batches) == ("KeyboardInterrupt", 5)
+    assert output.endswith("KeyboardInterrupt\n")
 
 
 def test_a_command_that_raises_shows_its_traceback_last(spec: SpecMaker, project: Path) -> None:

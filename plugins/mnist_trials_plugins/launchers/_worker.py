@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import final
 
-from mnist_trials.events import Event, Notice, StopRequest, from_json
+from mnist_trials.events import Event, Notice, Request, from_json, request_to_json
 from mnist_trials.plugin import WorkerSpec
 from mnist_trials.plugin.processes import identify, kill_group
 from mnist_trials_plugins.launchers._pump import CHUNK, Pump
@@ -61,9 +61,9 @@ class Worker:
         self._events = events
         self.identity = identify(self._process.pid)
 
-    def request(self, request: StopRequest) -> None:
+    def request(self, request: Request) -> None:
         """Write a request; no effect on a worker that has ended or does not read."""
-        line = json.dumps({"outcome": request.outcome, "reason": request.reason}) + "\n"
+        line = json.dumps(request_to_json(request)) + "\n"
         with self._lock, suppress(BrokenPipeError, BlockingIOError):
             if self.exit_code is None:
                 os.write(self._requests, line.encode())

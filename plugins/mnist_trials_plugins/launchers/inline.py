@@ -19,7 +19,8 @@ from typing import IO, Any, final
 
 from typing_extensions import override
 
-from mnist_trials.events import Event, StopRequest, WorkersExited, WorkersLaunched
+from mnist_trials.errors import PluginError
+from mnist_trials.events import Event, GoOn, Request, StopRequest, WorkersExited, WorkersLaunched
 from mnist_trials.plugin import (
     Channel,
     Deliver,
@@ -46,11 +47,12 @@ class _Killed(BaseException):
 
 @final
 class _InlineChannel(Channel):
-    """Hands events straight over."""
+    """Hands events straight over: by then the controller has done all that it does about them, and has answered."""
 
     def __init__(self, deliver: Deliver) -> None:
         self._deliver = deliver
-        self.request: StopRequest | None = None
+        self._request: StopRequest | None = None
+        self._word: GoOn | None = None
         self.killed = False
 
     @override
@@ -61,7 +63,26 @@ class _InlineChannel(Channel):
     @override
     def stop_requested(self) -> StopRequest | None:
         self._end_if_killed()
-        return self.request
+        return self._request
+
+    @override
+    def wait_for_word(self) -> Request:
+        self._end_if_killed()
+        answer = self._request or self._word
+        if answer is None:
+            raise PluginError(
+                "The trial is held, but the controller that it runs in has not said whether it may go on, and nobody "
+                "else can: under the launcher 'inline' the answer must come while `deliver` is called."
+            )
+        self._word = None
+        return answer
+
+    def hear(self, request: Request) -> None:
+        """Take a request; from a signal's handler too."""
+        if isinstance(request, StopRequest):
+            self._request = request
+        else:
+            self._word = request
 
     def _end_if_killed(self) -> None:
         if self.killed:
@@ -99,9 +120,9 @@ class InlineHandle(WorkerHandle):
         self._gone.set()
 
     @override
-    def request(self, request: StopRequest) -> None:
+    def request(self, request: Request) -> None:
         if self._channel is not None:
-            self._channel.request = request
+            self._channel.hear(request)
 
     @override
     def kill(self) -> None:

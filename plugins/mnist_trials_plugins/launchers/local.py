@@ -16,7 +16,7 @@ from typing import final
 
 from typing_extensions import override
 
-from mnist_trials.events import Event, Notice, StopRequest, WorkersExited, WorkersLaunched
+from mnist_trials.events import Event, Notice, Request, WorkersExited, WorkersLaunched
 from mnist_trials.plugin import (
     Deliver,
     Launcher,
@@ -62,7 +62,7 @@ class LocalHandle(WorkerHandle):
         self._pump.call(self._on_started)
 
     @override
-    def request(self, request: StopRequest) -> None:
+    def request(self, request: Request) -> None:
         with self._lock:
             for worker in self._workers:
                 worker.request(request)

@@ -7,7 +7,8 @@ from typing import Any, final
 
 from typing_extensions import override
 
-from mnist_trials.plugin import Action, Create, PluginRecord, Searcher, SearcherContext, Shutdown, hookimpl
+from mnist_trials.plugin import Action, Bracket, Create, PluginRecord, Searcher, SearcherContext, Shutdown, hookimpl
+from mnist_trials_plugins.searchers._halving import full_length
 
 
 @final
@@ -44,6 +45,12 @@ class SingleSearcher(Searcher):
         return [Shutdown()]
 
     @override
+    def brackets(self) -> Sequence[Bracket] | None:
+        if self._length is None:
+            return None
+        return [Bracket(rungs=(self._length,), trials=(1,), max_concurrent_trials=1)]
+
+    @override
     def progress(self) -> float:
         if self._ended:
             return 1.0
@@ -60,8 +67,7 @@ class SingleSearcher(Searcher):
 
 
 def _make(config: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> Searcher:
-    length = config.get("max_length")
-    return SingleSearcher(next(iter(length.values())) if isinstance(length, Mapping) else length)
+    return SingleSearcher(full_length(config))
 
 
 @hookimpl

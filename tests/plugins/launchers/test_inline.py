@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from mnist_trials.errors import PluginError
-from mnist_trials.events import Event, Notice, TrialExited, WorkersExited, WorkersLaunched
+from mnist_trials.events import Event, GoOn, Notice, TrialExited, TrialHeld, WorkersExited, WorkersLaunched
 from mnist_trials.plugin import WorkerSpec, get_plugins
 from mnist_trials.records import Outcome
 from mnist_trials.testing import LauncherSuite
-from mnist_trials.testing.launcher import DEADLINE, worker_specs
+from mnist_trials.testing.launcher import DEADLINE, Run, worker_specs
 
 DEBUGGED = """
 import sys
@@ -218,3 +218,32 @@ def test_ctrl_c_in_a_worker_does_not_end_the_controller(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     assert exit_codes(run(spec, interrupt)) == (130,)
+
+
+def test_a_held_run_that_is_killed_ends(tmp_path: Path) -> None:
+    (spec,) = worker_specs(tmp_path, "is_held", times=1)
+    handle = get_plugins().find("launcher", "inline").factory({}).create([spec])
+    events: list[Event] = []
+
+    def deliver(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, TrialHeld):
+            handle.request(GoOn())
+            handle.kill()
+
+    handle.start(deliver)
+    assert exit_codes(events) == (-9,)
+    assert not any(isinstance(event, Notice) for event in events)
+
+
+def test_a_held_run_that_nobody_answers_fails_rather_than_wait_for_ever(tmp_path: Path) -> None:
+    (spec,) = worker_specs(tmp_path, "is_held", times=2)
+    assert exit_codes(run(spec)) == (1,)
+    assert "PluginError: The trial is held, but the controller" in Path(spec.log_path).read_text()
+
+
+def test_an_answer_counts_once(tmp_path: Path) -> None:
+    (spec,) = worker_specs(tmp_path, "is_held", times=2)
+    last = Run(get_plugins().find("launcher", "inline").factory({}), [spec], GoOn(3)).start()
+    assert last.end().exit_codes == (1,)
+    assert last.messages == ["go on until 3; asked to stop: False"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnist_trials.plugin import Create, Searcher, SearcherContext, Shutdown, get_plugins
+from mnist_trials.plugin import Bracket, Create, Searcher, SearcherContext, Shutdown, get_plugins
 from mnist_trials.testing import SearcherSuite
 
 CONTEXT = SearcherContext(experiment_seed=0, sample=lambda index: {"index": index})
@@ -53,3 +53,11 @@ def test_a_restored_searcher_is_as_far_as_the_one_that_was_saved() -> None:
     second.restore(first.snapshot())
     assert second.progress() == 0.4
     assert second.snapshot() == first.snapshot()
+
+
+def test_its_plan_is_one_trial_of_one_rung() -> None:
+    plan = [Bracket(rungs=(10,), trials=(1,), max_concurrent_trials=1)]
+
+    assert single(max_length={"records": 10}).brackets() == plan
+    assert single(max_time=10, time_metric="seconds").brackets() == plan
+    assert single().brackets() is None
