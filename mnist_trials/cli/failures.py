@@ -47,7 +47,8 @@ def tell_interrupt(screen: Screen) -> int:
 def tell_trial(error: ErrorInfo, what: str, screen: Screen, status: int) -> int:
     """An exception of the user's own code: `what` failed, and the traceback last."""
     screen.warn(f"{PROGRAM}: error: {what}: {error.type}: {error.message}")
-    screen.warn(error.traceback.rstrip())
+    if error.traceback:
+        screen.warn(error.traceback.rstrip())
     return _end({"error": error.message, "type": error.type, "traceback": error.traceback}, screen, status)
 
 

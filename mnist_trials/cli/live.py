@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _DECISIONS: Final = 3  # shown of the last ones
+_NAME: Final = 5  # characters of a trial's name, such as 12.34, that are always shown
 _OTHER_LINES: Final = 8  # of the terminal, that are not for bars
 
 
@@ -118,9 +119,10 @@ def _bars(console: Console) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
+    name = Column(no_wrap=True, min_width=_NAME)  # cut last: it says whose the bar is
     metrics = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return Progress(
-        TextColumn("{task.fields[name]}", markup=False),
+        TextColumn("{task.fields[name]}", markup=False, table_column=name),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[place]}", markup=False),
         TextColumn("{task.fields[speed]}", markup=False),

@@ -27,6 +27,7 @@ def _init(call: Invocation) -> int:
     call.screen.say(f"  cd {shlex.quote(str(directory))}")
     call.screen.say(f"  {hint(call, 'create const.yaml')}")
     call.screen.say("  python train.py")
+    call.screen.say(f"  {hint(call, 'preview-search adaptive.yaml')}")
     return 0
 
 
@@ -60,8 +61,8 @@ COMMANDS = (
         group="Start",
         summary="write a small project: trial.py, train.py and configs",
         description=(
-            "const.yaml and train.py run as they are. distributed.yaml, dist_random.yaml and adaptive.yaml are for "
-            "several slots and for searches, which this version refuses."
+            "const.yaml, dist_random.yaml, adaptive.yaml and train.py run as they are. distributed.yaml is for several "
+            "slots per trial, which this version refuses."
         ),
         run=_init,
         configure=_arguments,

@@ -40,6 +40,11 @@ def exit_status(standing: Standing) -> int:
     return 1 if failed or state is ExperimentState.ERROR else 0
 
 
+def _failed(standing: Standing) -> list[TrialRow]:
+    """The trials that ended in error, those last whose hyperparameters made no sense."""
+    return sorted((trial for trial in standing.trials if trial.state is TrialState.ERROR), key=_is_invalid)
+
+
 def _is_invalid(trial: TrialRow) -> bool:
     return trial.error is not None and trial.error.type == InvalidHP.__name__
 
@@ -100,7 +105,7 @@ def experiment_lines(standing: Standing) -> list[str]:
 
 def error_lines(standing: Standing) -> list[str]:
     """What trials died of that ended in error: the first few, each on a line, and how many more there are."""
-    failed = [trial for trial in standing.trials if trial.state is TrialState.ERROR]
+    failed = _failed(standing)
     lines = []
     for trial in failed[:_ERRORS_SHOWN]:
         what = f"{trial.error.type}: {trial.error.message}" if trial.error else trial.message
@@ -163,16 +168,15 @@ def _next_commands(call: Invocation, standing: Standing) -> list[str]:
     checkpoint = best_checkpoint(summary)
     if not ExperimentState(summary["state"]).ended:
         commands = [f"activate {number}", *commands]
-    elif exit_status(standing) == 0 and checkpoint:
-        commands += [f"evaluate {checkpoint[:8]}", f"export {checkpoint[:8]} --to DIR"]
-    elif exit_status(standing) == 1:
+    elif standing.experiment.state is ExperimentState.ERROR:
         return []
+    elif standing.experiment.state is ExperimentState.COMPLETED and checkpoint:
+        commands += [f"evaluate {checkpoint[:8]}", f"export {checkpoint[:8]} --to DIR"]
     return ["next:", *(f"  {hint(call, command)}" for command in commands)] if commands else []
 
 
 def _failures(call: Invocation, standing: Standing) -> list[str]:
-    number = standing.experiment.id
-    failed = [trial for trial in standing.trials if trial.state is TrialState.ERROR]
+    number, failed = standing.experiment.id, _failed(standing)
     lines = [f"{PROGRAM}: {line}" for line in error_lines(standing)]
     if failed:
         lines.append(f"`{hint(call, f'logs {number}.{failed[0].trial_id}')}` shows all that it printed.")

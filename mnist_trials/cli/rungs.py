@@ -22,11 +22,9 @@ def searcher_text(config: Mapping[str, Any]) -> str:
     """`asha by accuracy (larger is better), 16 trials at most, 4 at once`."""
     searcher = config["searcher"]
     better = "smaller" if searcher["smaller_is_better"] else "larger"
-    bounds = [
-        f"{searcher[key]} {words}"
-        for key, words in (("max_trials", "trials at most"), ("max_concurrent_trials", "at once"))
-        if searcher.get(key)
-    ]
+    trials, at_once = searcher.get("max_trials"), searcher.get("max_concurrent_trials")
+    bounds = [f"{trials} trial{'' if trials == 1 else 's'} at most"] if trials else []
+    bounds += [f"{at_once} at once"] if at_once else []
     return ", ".join([f"{searcher['name']} by {searcher['metric']} ({better} is better)", *bounds])
 
 

@@ -119,12 +119,13 @@ def _display(call: Invocation, reader: Reader, experiment_id: int) -> Display:
     from mnist_trials.cli.figures import Figures
     from mnist_trials.cli.live import LiveDisplay
     from mnist_trials.cli.story import Story
+    from mnist_trials.cli.trial_table import is_search
 
     experiment = reader.experiment(experiment_id)
     where = call.home / "experiments" / str(experiment_id)
     call.screen.say(f"experiment {experiment_id} ({experiment.name}); its logs are in {where}")
     inline = experiment.options.get("launcher") == "inline" or experiment.config["launcher"] == {"name": "inline"}
-    search = experiment.config["searcher"]["name"] != "single"
+    search = is_search(experiment)
     story = Story(reader, experiment_id) if search else None
     if call.screen.stream.isatty() and os.environ.get("TERM") != "dumb" and not inline:
         return LiveDisplay(call.screen.stream, story, Figures(reader, experiment_id) if search else None)

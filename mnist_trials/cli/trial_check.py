@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import struct
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,6 +95,9 @@ def try_out(submission: Submission) -> Findings:
             launcher.close()
         if findings.error is None and exits[0].exit_codes != (0,):
             findings.error = _silent_death(exits[0], Path(folder) / "log.txt")
+    metric = submission.loaded.config.searcher.metric
+    if findings.error is None and metric not in findings.validation:
+        findings.error = _missing(metric, sorted(findings.validation))
     return findings
 
 
@@ -144,6 +148,13 @@ def _count(path: Path) -> tuple[int, int]:
         header: Mapping[str, Any] = json.loads(file.read(length))
     shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
     return len(shapes), sum(math.prod(shape) for shape in shapes)
+
+
+def _missing(metric: str, reported: Sequence[str]) -> ErrorInfo:
+    near = difflib.get_close_matches(metric, reported, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    message = f"validation does not report searcher.metric '{metric}'.{hint} Reported: {', '.join(reported) or 'none'}."
+    return ErrorInfo(type="UnknownMetric", message=message, traceback="", batches=1)
 
 
 def _silent_death(exited: WorkersExited, log: Path) -> ErrorInfo:

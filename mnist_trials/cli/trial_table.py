@@ -64,5 +64,5 @@ def best_first(experiment: ExperimentRow, trials: Sequence[TrialRow]) -> list[Tr
 
 
 def is_search(experiment: ExperimentRow) -> bool:
-    """Whether the experiment has a searcher that makes several trials."""
-    return bool(experiment.config["searcher"].get("name", "single") != "single")
+    """Whether the experiment has a searcher that makes several trials; with --test it makes one."""
+    return experiment.config["searcher"].get("name", "single") != "single" and not experiment.options.get("test")

@@ -77,9 +77,9 @@ def _grid_is_finite(values: Values, root: Node, report: Report) -> None:
     for path, leaf in ranges(values["hyperparameters"]):
         full = f"hyperparameters.{path}"
         if leaf["type"] != "categorical" and "count" not in leaf:
-            report.mistake(
-                find(root, full).place, f"'{full}' needs 'count' in a grid: how many of its values are tried."
-            )
+            node, count = find(root, full), find(root, f"{full}.count")
+            if count is node or count.value is None:  # else it has a mistake that was told
+                report.mistake(node.place, f"'{full}' needs 'count' in a grid: how many of its values are tried.")
         elif _is_whole(leaf):
             points *= axis_length(leaf)
     if points > MAX_GRID_POINTS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from mnist_trials.events import CheckpointSaved, MetricsReported, ProgressReported, ValidationCompleted
-from mnist_trials.records import MetricValues
+from mnist_trials.records import CheckpointInfo, MetricValues
 from mnist_trials.store.rows import CheckpointRow, MetricRow, TrialRow
 
 TRAINING = "training"
@@ -31,7 +31,9 @@ class Goal:
         return value < than if self.smaller_is_better else value > than
 
 
-def with_progress(trial: TrialRow, event: ProgressReported | MetricsReported | ValidationCompleted) -> TrialRow:
+def with_progress(
+    trial: TrialRow, event: ProgressReported | MetricsReported | ValidationCompleted | CheckpointInfo
+) -> TrialRow:
     """`trial` as far as `event` says it has trained."""
     total = event.total_batches if isinstance(event, ProgressReported) else trial.total_batches
     return replace(trial, batches=event.batches, epochs=event.epochs, records=event.records, total_batches=total)

@@ -175,6 +175,7 @@ class Controller:
         trial = self._trials.live[start.trial_id]
         trial.runs += 1
         points = self._search.validate_at(start.trial_id) if trial.can_hold else ()
+        trial.holds_at = trial.hold_point(awaited=bool(self._trials.heirs(start.trial_id)))
         handle = self._launcher.create(self._specs.specs(trial, start.slots, points))
         with self._ledger.step() as step:
             trial.row = replace(trial.row, state=TrialState.STARTING, message="")
@@ -182,7 +183,7 @@ class Controller:
             step.transaction.put_trial(trial.row)
             step.transaction.put_run(self._experiment_id, trial.run)
         fault_point("controller.before_start")
-        trial.handle, trial.slots, trial.holds_at = handle, start.slots, trial.row.until if trial.can_hold else None
+        trial.handle, trial.slots = handle, start.slots
         self._trials.place(trial)
         run = trial.runs
         try:

@@ -116,7 +116,7 @@ class _Charge:
             events=TrialEvents(experiment_id, config, trials, decisions, followers, restarts),
             followers=followers,
             launcher=machinery.launcher,
-            specs=SpecMaker(files, config, self._experiment.options, machinery.backend, target),
+            specs=SpecMaker(files, self._experiment.config, self._experiment.options, machinery.backend, target),
             slots=machinery.slots,
             slots_per_trial=slots_per_trial(config),
             concurrency=concurrency(config),

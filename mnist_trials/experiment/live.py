@@ -48,11 +48,27 @@ class LiveTrial:
         """Whether it waits for the weights that it starts with."""
         return self.row.source_trial is not None and self.weights is None and not self.checkpoints
 
+    def hold_point(self, *, awaited: bool) -> int | None:
+        """How many units its next workers train before they wait for word; None: to the end.
+
+        Where it was judged, if another trial waits for its weights of then (`awaited`) and it died before it was saved;
+        else where the searcher wants.
+        """
+        if not self.can_hold:
+            return None
+        if awaited and self.judged_units > 0 and self._saved < self.row.judged_batches:
+            return self.judged_units
+        return self.row.until
+
+    @property
+    def _saved(self) -> int:
+        """The batches at its last checkpoint; -1: there is none."""
+        return self.checkpoints[-1][0] if self.checkpoints else -1
+
     @property
     def _unsaved(self) -> bool:
         """Whether it was judged where it is to be held, and died before it was saved there."""
-        saved = self.checkpoints[-1][0] if self.checkpoints else -1
-        return self._is_judged_at(self.row.until) and saved < self.row.judged_batches
+        return self._is_judged_at(self.row.until) and self._saved < self.row.judged_batches
 
     def _is_judged_at(self, until: int | None) -> bool:
         return self.can_hold and until is not None and self.judged_units >= until

@@ -34,9 +34,9 @@ class Measure:
         time = None if self.time_metric is None else event.metrics.get(self.time_metric)
         return None if time is None else max(math.floor(time), 0)
 
-    def is_out_of_time(self, units: int | None) -> bool:
+    def is_out_of_time(self, units: int) -> bool:
         """Whether a trial has had all of `searcher.max_time`."""
-        return self._longest is not None and units is not None and units >= self._longest
+        return self._longest is not None and units >= self._longest
 
     def is_too_long(self, event: ProgressReported | MetricsReported | ValidationCompleted) -> bool:
         """Whether a trial has trained beyond `searcher.max_length`, as a command can that sets a length of its own."""

@@ -16,10 +16,10 @@ from mnist_trials.config.space import points
 from mnist_trials.errors import PluginError
 from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.planned import planned_duration, planned_lengths
-from mnist_trials.experiment.simulated import Conditions
-from mnist_trials.experiment.simulated_search import Simulation, places
-from mnist_trials.experiment.simulated_validations import searcher_unit
 from mnist_trials.experiment.simulation import check_searcher
+from mnist_trials.experiment.simulation.records import Conditions
+from mnist_trials.experiment.simulation.search import Simulation, places
+from mnist_trials.experiment.simulation.validations import searcher_unit
 from mnist_trials.experiment.slots import concurrency, first_trials, slots_per_trial
 from mnist_trials.plugin import Bracket, SearcherContext, get_plugins
 
@@ -90,16 +90,17 @@ def preview(
 
     Raises:
         ConfigError: mistakes in the config, all of them, with positions.
-        PluginError: the searcher tells no plan, and its simulation does not come to an end or breaks a rule.
+        PluginError: the searcher fails, or it tells no plan, and its simulation does not come to an end or breaks a
+            rule.
         UsageError: the config tells no length, or a trial does not fit on `slots`.
     """
     loaded = load(config, overrides)
     check_searcher(loaded)
     given = loaded.config
-    at_once = _at_once(given)
     if slots is not None:
         places(given, slots)  # which complains
-    plan = Workshop(get_plugins(), given, {}).searcher().brackets()
+    plan = _plan(given)
+    at_once = _begun_at_once(given) if plan is None else _planned_at_once(given, plan)
     notes: list[str] = []
     duration: float | None = None
     if plan is None:
@@ -122,7 +123,23 @@ def preview(
     )
 
 
-def _at_once(config: ExperimentConfig) -> int:
+def _plan(config: ExperimentConfig) -> Sequence[Bracket] | None:
+    searcher = Workshop(get_plugins(), config, {}).searcher()
+    try:
+        return searcher.brackets()
+    except Exception as error:  # foreign code
+        raise PluginError(
+            f"The searcher '{config.searcher.name}' failed in brackets: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _planned_at_once(config: ExperimentConfig, plan: Sequence[Bracket]) -> int:
+    """How many trials may run at once: as many as the brackets have places, or fewer where the config says so."""
+    bound = concurrency(config) or sum(bracket.trials[0] for bracket in plan)
+    return min(bound, sum(bracket.max_concurrent_trials for bracket in plan))
+
+
+def _begun_at_once(config: ExperimentConfig) -> int:
     """How many trials may run at once; where nothing bounds them, how many begin."""
     seed, space = config.experiment_seed, config.hyperparameters
     context = SearcherContext(experiment_seed=seed, sample=lambda index: sample(space, seed, index))

@@ -71,6 +71,10 @@ class RunEnds:
             end, previous=trial.previous_error, restarts=trial.row.restarts, max_restarts=self._max_restarts
         )
         self._end_run(step, trial, replace(run, exit_codes=exit_codes, error=verdict.error or run.error))
+        if verdict.end in (End.COMPLETED, End.STOPPED) and (error := verdict.error) is not None:
+            self._say(
+                step, trial, f"failed at batch {error.batches} when it was to end ({error.type}: {error.message})"
+            )
         self._carry_out(step, trial, verdict)
 
     def _end_run(self, step: Step, trial: LiveTrial, run: RunRow) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from mnist_trials.config import ExperimentConfig, sample
@@ -72,8 +73,15 @@ class Search:
             ) from error
 
     def progress(self) -> float:
-        """The share of the search that is done."""
-        return float(self._call(self._searcher.progress))
+        """The share of the search that is done, 0 to 1.
+
+        Raises:
+            PluginError: the searcher fails, or what it returns is no number.
+        """
+        done = self._call(self._searcher.progress)
+        if not isinstance(done, int | float) or math.isnan(done):
+            raise PluginError(f"The searcher '{self.name}' says that its progress is {done!r}: not a number.")
+        return min(max(float(done), 0.0), 1.0)
 
     def decided(self, decision: int) -> None:
         """Take note of the id of the last decision that was stored."""
@@ -90,6 +98,8 @@ class Search:
         if not self._since_snapshot:
             return
         snapshot = self._call(self._searcher.snapshot)
+        if not isinstance(snapshot, Mapping):
+            raise PluginError(f"The searcher '{self.name}' has a snapshot that is no mapping: {snapshot!r}.")
         try:
             self._characters = transaction.save_searcher(experiment_id, snapshot, self.shut_down, self._last_decision)
         except (TypeError, ValueError) as error:
@@ -104,7 +114,8 @@ class Search:
 
     def _call(self, method: Callable[..., Any], *arguments: object) -> Any:
         try:
-            return method(*arguments)
+            answer = method(*arguments)
+            return list(answer) if isinstance(answer, Iterator) else answer  # a generator's code runs only now
         except Exception as error:
             raise PluginError(
                 f"The searcher '{self.name}' failed in {method.__name__}: {type(error).__name__}: {error}"

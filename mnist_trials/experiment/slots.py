@@ -85,8 +85,17 @@ def concurrency(config: ExperimentConfig) -> int | None:
 
 
 def first_trials(searcher: Searcher, context: SearcherContext) -> int:
-    """How many trials a search begins with; `searcher` is spent afterwards."""
-    return sum(isinstance(action, Create) for action in searcher.initial_trials(context))
+    """How many trials a search begins with; `searcher` is spent afterwards.
+
+    Raises:
+        PluginError: the searcher fails.
+    """
+    try:
+        return sum(isinstance(action, Create) for action in searcher.initial_trials(context))
+    except Exception as error:  # foreign code
+        raise PluginError(
+            f"the searcher ({type(searcher).__name__}) failed in initial_trials: {type(error).__name__}: {error}"
+        ) from error
 
 
 def take_slots(backend: Backend, config: ExperimentConfig, offered: int | None, at_once: int) -> tuple[Slot, ...]:

@@ -35,7 +35,8 @@ class Submission:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should hear of before it runs."""
-        return (*self.loaded.warnings, *_kept(self.loaded.config), *_few_points(self.loaded))
+        found = _one_trial(self.loaded.config) if self.options.get("test") else _few_points(self.loaded)
+        return (*self.loaded.warnings, *_kept(self.loaded.config), *found)
 
 
 def check(
@@ -108,6 +109,15 @@ def _kept(config: ExperimentConfig) -> Iterator[str]:
         yield (
             "checkpoint_storage.save_experiment_best, save_trial_best and save_trial_latest have no effect in this "
             "version yet: every checkpoint is kept."
+        )
+
+
+def _one_trial(config: ExperimentConfig) -> Iterator[str]:
+    """What to say where a search is only tested."""
+    if config.searcher.name != "single":
+        yield (
+            f"this is a test: one trial is made, with hyperparameters that '{config.searcher.name}' could begin with, "
+            "and nothing is searched."
         )
 
 

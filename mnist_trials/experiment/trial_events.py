@@ -102,6 +102,7 @@ class TrialEvents:
             run, start_batches=event.batches, batches=event.batches, backend=event.backend, device=event.device
         )
         self._put_run(step, trial, started)
+        self._validations.steer(step, trial)
 
     def _dataset(self, step: Step, trial: LiveTrial, run: RunRow, event: DatasetChosen) -> None:
         trial.row = replace(trial.row, dataset=event.dataset, dataset_fallback=event.fallback)
@@ -138,7 +139,8 @@ class TrialEvents:
         trial.reported = True
         trial.checkpoints.append((event.checkpoint.batches, event.checkpoint.uuid))
         trial.checkpoints.sort(key=lambda entry: entry[0])
-        trial.row = bookkeeping.with_checkpoints(trial.row, trial.checkpoints)
+        row = bookkeeping.with_progress(trial.row, event.checkpoint)
+        trial.row = bookkeeping.with_checkpoints(row, trial.checkpoints)
         step.transaction.put_checkpoint(bookkeeping.checkpoint_row(self._experiment_id, event, step.transaction.time))
         step.transaction.put_trial(trial.row)
         self._decisions.saved(step, trial)

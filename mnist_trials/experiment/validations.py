@@ -49,13 +49,19 @@ class Validations:
             self._note_missing(step, trial, event)
         self._begun = True
         units = self._measure.units(event)
-        if units is not None:
+        if units is None:
+            self._note_time_missing(step, trial, event)
+        elif not self._is_out_of_time(trial):
             self._decisions.validated(step, trial, event.batches, units, event.metrics.get(self._metric))
-            step.then(trial.steer)
-        elif not trial.time_missing:
-            trial.time_missing = True
-            self._say(step, trial, _no_time(self._measure.time_metric, event.metrics))
-        if self._measure.is_out_of_time(units):
+        self.steer(step, trial)
+
+    def steer(self, step: Step, trial: LiveTrial) -> None:
+        """Have the workers do what the searcher wants, or end where their time is up.
+
+        After a validation; and when a run begins, as the one before may have been cut off before it did that.
+        """
+        step.then(trial.steer)
+        if self._is_out_of_time(trial):
             step.then(partial(trial.enough, "its time, searcher.max_time, is up"))
 
     def check_length(
@@ -64,6 +70,14 @@ class Validations:
         """End a trial whose command trains longer than `searcher.max_length` says."""
         if self._sets_its_own_length and self._measure.is_too_long(event):
             step.then(partial(trial.enough, "it has trained for longer than searcher.max_length"))
+
+    def _is_out_of_time(self, trial: LiveTrial) -> bool:
+        return self._measure.is_out_of_time(trial.judged_units)
+
+    def _note_time_missing(self, step: Step, trial: LiveTrial, event: ValidationCompleted) -> None:
+        if not trial.time_missing:
+            trial.time_missing = True
+            self._say(step, trial, _no_time(self._measure.time_metric, event.metrics))
 
     def _note_missing(self, step: Step, trial: LiveTrial, event: ValidationCompleted) -> None:
         if self._searcher != _ALONE and not self._begun:

@@ -75,16 +75,27 @@ def _wrong(action: Action) -> str:
         return "trial_id must be a whole number of at least 1"
     if isinstance(action, Resume) and action.until is None:
         return "until must be a whole number of at least 1"
-    why = action.why
+    return _wrong_sentence(action.why) if isinstance(action, Shutdown) else _wrong_reason(action.why)
+
+
+def _wrong_sentence(why: object) -> str:
+    return "" if isinstance(why, str) else "why must be a sentence"
+
+
+def _wrong_reason(why: object) -> str:
     if why is not None and not isinstance(why, Judgement | str):
         return "why must be a Judgement or a sentence"
-    if isinstance(why, Judgement) and why.threshold is not None and not math.isfinite(why.threshold):
-        return "a threshold that is not finite must be None"
+    if isinstance(why, Judgement) and _is_no_threshold(why.threshold):
+        return "a threshold must be a number, and None where it is not finite"
     return ""
 
 
 def _is_no_count(value: object) -> bool:
     return value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+
+
+def _is_no_threshold(value: object) -> bool:
+    return value is not None and not (isinstance(value, int | float) and math.isfinite(value))
 
 
 def to_store(action: Action, trial_id: int | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from mnist_trials.config import ExperimentConfig
 from mnist_trials.experiment.home import VARIABLE as HOME
 from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.live import LiveTrial
@@ -23,7 +22,7 @@ class SpecMaker:
     """Makes the specs of one experiment's workers."""
 
     files: ExperimentFiles
-    config: ExperimentConfig
+    document: Mapping[str, Any]  # the resolved config
     options: Mapping[str, Any]
     backend: Backend
     target: str
@@ -32,7 +31,6 @@ class SpecMaker:
         """One spec per rank, for the run `live.runs`. Makes the trial's folder."""
         trial = live.row
         self.files.trial(trial.trial_id).mkdir(parents=True, exist_ok=True)
-        document = self.config.to_dict()
         source = Source.of(self.options)
         return [
             WorkerSpec(
@@ -42,7 +40,7 @@ class SpecMaker:
                 rank=rank,
                 size=len(slots),
                 slot=slot,
-                config=document,
+                config=self.document,
                 hparams=trial.hparams,
                 seed=trial.seed,
                 context_dir=str(self.files.context),
@@ -52,7 +50,7 @@ class SpecMaker:
                 checkpoints=tuple(uuid for _, uuid in reversed(live.checkpoints)),
                 warm_start=live.weights or (None if source is None else source.location),
                 validate_at=validate_at,
-                until=trial.until if live.can_hold else None,
+                until=live.holds_at,
                 data_root=self.options.get("data_root"),
                 started_in=self.options.get("started_in"),
                 test_mode=bool(self.options.get("test")),

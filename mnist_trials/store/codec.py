@@ -27,7 +27,7 @@ def to_text(value: object) -> str:
     Raises:
         ValueError: there is a NaN or an infinity in it.
     """
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: object) -> object:
@@ -36,6 +36,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Sequence):
         return list(value)
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+# `json.dumps` would make one at every call.
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
 
 
 def _error_text(error: ErrorInfo | None) -> str | None:

@@ -70,6 +70,7 @@ def every_event(trial_id: int, run: int = 1) -> list[Event]:
         events.MetricsReported(**who, **at, metrics=values, seconds=1.5),
         events.ValidationCompleted(**who, **at, metrics={"accuracy": 0.9, **values}, seconds=0.5),
         events.CheckpointSaved(**who, checkpoint=info),
+        events.TrialHeld(**who, batches=100),
         events.TrialExited(**who, outcome=Outcome.COMPLETED, batches=200),
         events.WorkersExited(**who, exit_codes=(0,)),
     ]

@@ -46,6 +46,38 @@ def test_a_mistake_in_a_config_is_told_with_its_place(
     assert re.search(r"error: \d mistakes? in the config; nothing was started\n$", outcome.err)
 
 
+RANDOM = "random, max_length: 8, max_trials: 3"
+SEARCHES: list[tuple[str, str, str]] = [
+    # the searcher besides its metric, the hyperparameter `width`, what is said
+    ("adaptive_ahsa, max_length: 8", "2", r":5:18: .*'adaptive_ahsa'.*Did you mean 'adaptive_asha'"),
+    ("adaptive_asha, max_length: 8", "2", r":5:11: 'searcher' needs the key 'max_trials'"),
+    ("asha, max_length: 8, max_trials: 3, num_rungs: 2, divisor: 1", "2", r":5:\d+: .*divisor' must be .* 1, not 1"),
+    ("asha, max_trials: 3, num_rungs: 2, max_time: 0, time_metric: t", "2", r":5:\d+: .*max_time' must be .* 1, not 0"),
+    ("adaptive_asha, max_length: 8, max_trials: 3, bracket_rungs: [9]", "2", r":5:\d+: .*is 9, but.* 2 rungs at most"),
+    (RANDOM, "{type: int, minval: 5, maxval: 5}", r":4:\d+: .*minval must be below maxval"),
+    (RANDOM, "{type: log, base: 0, minval: 1, maxval: 2}", r":4:\d+: .*base' .*above 0, not 0"),
+    (RANDOM, "{type: categorical, vals: []}", r":4:\d+: .*vals' .*not an empty list"),
+    ("grid, max_length: 8", "{type: double, minval: 1, maxval: 2}", r":4:\d+: .*needs 'count' in a grid"),
+    ("grid, max_length: 8", "{type: double, minval: 1, maxval: 2, count: 1000000000}", r":4:\d+: .* 1,000,000,000"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("searcher", "width", "said"), SEARCHES, ids=[f"{row[0]}, {row[1]}" for row in SEARCHES])
+@pytest.mark.parametrize("command", ["create", "preview-search"])
+def test_a_mistake_in_a_search_is_told_with_its_place(
+    cli, project: Path, home: Path, command: str, searcher: str, width: str, said: str
+) -> None:
+    text = project.read_text().replace("width: 2", f"width: {width}")
+    project.write_text(
+        text.replace(
+            "name: single, metric: validation_loss, max_length: {batches: 8}", f"name: {searcher}, metric: loss"
+        )
+    )
+    outcome = cli(command, project)
+    assert_refused(outcome, home)
+    assert re.search(rf"tiny\.yaml{said}", outcome.err), outcome.err
+
+
 NOT_YET: list[tuple[str, str]] = [
     # what is added to the config (key, value), as docs/config.md names it
     ("resources.slots_per_trial", "auto"),

@@ -14,6 +14,7 @@ def test_init_writes_the_project_and_says_what_to_type_next(cli, tmp_path: Path)
     assert f"  cd {tmp_path}/new/project" in outcome.out
     assert "  mnist-trials create const.yaml" in outcome.out
     assert "  python train.py" in outcome.out
+    assert "  mnist-trials preview-search adaptive.yaml" in outcome.out
 
 
 def test_init_as_json_names_the_files(cli, tmp_path: Path) -> None:

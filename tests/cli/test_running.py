@@ -104,19 +104,6 @@ def test_in_the_background_from_create_to_delete(program, project: Path, home: P
     assert not (home / "experiments" / "1").exists()
 
 
-def test_a_fork_runs_with_the_changes_and_is_described_as_one(program, project: Path) -> None:
-    fast = ("--launcher", "inline", "--config", "hyperparameters.width=3")
-    assert program("create", project, "--test", *fast).status == 0
-    (project.parent / "tiny.py").unlink()
-    outcome = program("fork", "1", "--config", "searcher.max_length={batches: 2}", "--json")
-    assert outcome.status == 0, outcome.err
-    document = outcome.document
-    assert (document["experiment_id"], document["name"], document["state"]) == (2, "tiny", "COMPLETED")
-    (trial,) = document["trials"]
-    assert (trial["batches"], trial["hyperparameters"]["width"]) == (2, 3)
-    assert "  forked from experiment 1\n" in program("describe", "2").out
-
-
 SEARCH = """
 name: search
 entrypoint: tiny:Tiny

@@ -230,8 +230,17 @@ def test_the_reason_of_a_decision_is_shown_in_few_words(record: Record, reader: 
 
 def test_more_bars_than_the_terminal_has_room_for_are_counted(reader: Reader, terminal: Terminal) -> None:
     text = live(terminal, reader, *(event for i in range(1, 10) for event in (started(i), progress(i))))
-    assert set(re.findall(r"(1\.\d) ━", text)) == {"1.1", "1.2", "1.3", "1.4"}
+    assert set(re.findall(r"(1\.\d) +━", text)) == {"1.1", "1.2", "1.3", "1.4"}
     assert "and 5 more trials are running" in text
+
+
+def test_a_narrow_terminal_shows_which_trial_each_line_is_of(
+    reader: Reader, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    report = MetricsReported(**who(11), batches=1000, epochs=9.75, records=64000, metrics={"loss": 0.5}, seconds=1.0)
+    text = live(terminal, reader, started(11), progress(11), started(12), progress(12), report)
+    assert set(re.findall(r"\b1\.1\d ", text)) == {"1.11 ", "1.12 "}
 
 
 def test_the_time_that_is_left_is_estimated_from_the_progress_since_the_beginning(

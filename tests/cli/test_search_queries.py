@@ -98,6 +98,22 @@ def test_of_many_failed_trials_the_first_are_told_and_the_others_counted(cli, re
     assert "and 3 more trials ended in error" in outcome.err
 
 
+def test_what_a_search_ends_in_status_1_for_is_told_before_invalid_hyperparameters(cli, record: Record) -> None:
+    invalid = ErrorInfo(type="InvalidHP", message="too wide", traceback="Traceback of an InvalidHP", batches=0)
+    record.trials(8, state=TrialState.ERROR, error=invalid)
+    error = ErrorInfo(type="ValueError", message="broken", traceback="Traceback of a ValueError", batches=3)
+    put(record, 9, state=TrialState.ERROR, error=error)
+    put(record, 10)
+    with open_store(record.home) as store, store.transaction() as transaction:
+        transaction.update_experiment(record.id, state=ExperimentState.COMPLETED)
+    outcome = cli("wait", record.id)
+    assert outcome.status == 1
+    assert outcome.err.startswith("mnist-trials: trial 1.9 ended in error at batch 3: ValueError: broken\n")
+    assert "`mnist-trials logs 1.9` shows all" in outcome.err
+    assert outcome.err.endswith("\nTraceback of a ValueError\n")
+    assert "  mnist-trials decisions 1\n" in outcome.out, "a search that is done can be looked at all the same"
+
+
 def test_a_search_whose_invalid_trials_were_replaced_is_done(cli, record: Record) -> None:
     error = ErrorInfo(type="InvalidHP", message="too wide", traceback="", batches=0)
     put(record, 3, state=TrialState.ERROR, error=error)

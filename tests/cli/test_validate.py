@@ -49,6 +49,14 @@ def test_a_trial_that_fails_is_shown_with_its_own_traceback(
     assert not home.exists()
 
 
+def test_a_search_by_a_metric_that_its_trial_does_not_report(program, project: Path) -> None:
+    search = "searcher={name: random, max_trials: 2, metric: acuracy, max_length: 8}"
+    outcome = program("validate", project, "--config", search)
+    assert outcome.status == 2
+    said = "searcher.metric 'acuracy'. Did you mean 'accuracy'? Reported: accuracy, validation_loss."
+    assert outcome.err.endswith(f"{said}\n")
+
+
 def test_an_entrypoint_that_raises_when_it_is_imported(program, project: Path) -> None:
     trial = project.parent / "tiny.py"
     trial.write_text("import no_such_library\n" + trial.read_text())

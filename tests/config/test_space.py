@@ -77,6 +77,16 @@ def test_every_number_comes_first_about_as_often(size: int) -> None:
     assert all(300 < count < 500 for count in first.values())
 
 
+def test_every_order_of_a_handful_comes_about_as_often() -> None:
+    seeds = 6000
+    beginnings = Counter(tuple(permuted(number, 5, seed) for number in range(3)) for seed in range(seeds))
+
+    expected = seeds / 60
+    # Chi-square with 59 degrees of freedom: 100 is passed by chance once in a thousand times.
+    assert len(beginnings) == 60
+    assert sum((count - expected) ** 2 / expected for count in beginnings.values()) < 100
+
+
 def test_neighbouring_trials_get_points_that_have_nothing_to_do_with_each_other() -> None:
     space = {"a": {"type": "int", "minval": 0, "maxval": 999}, "b": {"type": "int", "minval": 0, "maxval": 999}}
     drawn = [sample(space, 0, i) for i in range(1, 2001)]
@@ -113,12 +123,12 @@ def test_draws_from_few_points_are_the_same_for_ever() -> None:
     drawn = [sample(space, 7, i) for i in range(1, 9)]
 
     assert [(each["a"], each["b"]["c"]) for each in drawn] == [
-        (0, "b"),
-        (1, "a"),
-        (1, "b"),
         (-1, "a"),
+        (1, "b"),
+        (1, "a"),
         (0, "a"),
         (-1, "b"),
-        (1, "b"),
+        (0, "b"),
         (0, "a"),
+        (1, "b"),
     ]

@@ -96,8 +96,18 @@ class Lab:
             return [(row.kind, row.batches, row.metrics) for row in reader.metrics(experiment_id, trial_id)]
 
 
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def make_lab(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    return Lab(tmp_path)
+    return Lab(folder)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return make_lab(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def another_lab(tmp_path_factory: pytest.TempPathFactory) -> Callable[[pytest.MonkeyPatch], Lab]:
+    """Makes labs that outlive a test."""
+    return lambda monkeypatch: make_lab(tmp_path_factory.mktemp("lab"), monkeypatch)

@@ -83,6 +83,7 @@ class Fake:
         """Be validated and saved here, and wait for word; None: go on."""
         if self.batches != self.validated:
             self.validate()
+        self.misbehave("when_judged")
         if self.batches != self.saved:
             self.save()
         self.misbehave("when_held")
@@ -103,14 +104,7 @@ class Fake:
             return
         match self.hparams["do"]:
             case "raise":
-                error = ErrorInfo(
-                    type="ValueError",
-                    message=self.hparams.get("message", f"run {self.spec.run}"),
-                    traceback="Traceback: in the user's code",
-                    batches=self.batches,
-                    retryable=self.hparams.get("retryable", True),
-                )
-                sys.exit(self.exit(Outcome.FAILED, error))
+                self.fail()
             case "raise_and_say_done":  # as two ranks would
                 error = ErrorInfo(type="ValueError", message="the cause", traceback="", batches=self.batches)
                 self.exit(Outcome.FAILED, error)
@@ -128,9 +122,19 @@ class Fake:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hold" | "deaf" as how:
                 self.hold(deaf=how == "deaf")
-            case "wait_and_die":
+            case "wait_and_die" | "wait_and_raise" as how:
                 self.hold()
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.fail() if how == "wait_and_raise" else os.kill(os.getpid(), signal.SIGKILL)
+
+    def fail(self) -> None:
+        error = ErrorInfo(
+            type="ValueError",
+            message=self.hparams.get("message", f"run {self.spec.run}"),
+            traceback="Traceback: in the user's code",
+            batches=self.batches,
+            retryable=self.hparams.get("retryable", True),
+        )
+        sys.exit(self.exit(Outcome.FAILED, error))
 
     def hold(self, deaf: bool = False) -> None:
         """Wait for a request, or for the test to let go of it; `deaf` takes note of requests and waits on."""
@@ -157,8 +161,9 @@ class Fake:
         }
 
     def report(self) -> None:
-        self.channel.emit(ProgressReported(**self.where(), total_batches=None))
-        self.channel.emit(MetricsReported(**self.where(), metrics={"value": self.value}, seconds=0.0))
+        if not self.hparams.get("quiet"):
+            self.channel.emit(ProgressReported(**self.where(), total_batches=None))
+            self.channel.emit(MetricsReported(**self.where(), metrics={"value": self.value}, seconds=0.0))
         if self.batches % self.hparams.get("validate_every", 2) == 0 or self.batches in self.spec.validate_at:
             self.validate()
             if self.batches % self.hparams.get("save_every", 2) == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
@@ -49,6 +50,8 @@ class Scripted(Searcher):
     def initial_trials(self, ctx: SearcherContext) -> Sequence[Action]:
         count = self.config.get("trials", 0 if "answers" in self.config else 2)
         self.state["left"] = count
+        if self.config.get("wrong") == "start":
+            raise RuntimeError("no idea")
         if self.config.get("wrong") == "none":
             return [Shutdown()]
         return [*(Create() for _ in range(count)), *self.answer("")]
@@ -58,23 +61,32 @@ class Scripted(Searcher):
         self, ctx: SearcherContext, trial_id: int, units: int, metric: float | None
     ) -> Sequence[Action]:
         self.state["seen"].append([trial_id, units, metric])
-        match self.config.get("wrong"):
-            case "raise":
-                raise RuntimeError("not my day")
-            case "rubbish":
-                return ["Stop"]  # type: ignore[list-item]
-            case "nothing":
-                return None  # type: ignore[return-value]
-            case "hparams":
-                return [Create({"lr": float("inf")})]
-            case "nan":
-                self.state["nan"] = float("nan")
-            case "threshold":
-                why = Judgement(bracket=0, rung=0, units=units, rank=1, of=1, kept=1, threshold=float("nan"))
-                return [Stop(trial_id, why)]
+        wrong: Sequence[Action] | None = self.wrong(trial_id, units) if "wrong" in self.config else None
+        if wrong is not None:
+            return wrong
         first = len([seen for seen in self.state["seen"] if seen[0] == trial_id]) == 1
         stopped = self.config.get("stop", {}).get(str(trial_id), []) if first else []
         return [*(Stop(other) for other in stopped), *self.answer(f"{trial_id}@{units}")]
+
+    def wrong(self, trial_id: int, units: int) -> Any:
+        """What a searcher must not answer; None where it does something else that it must not do."""
+        stood = Judgement(bracket=0, rung=0, units=units, rank=1, of=1, kept=1, threshold=None)
+        match wrong := self.config["wrong"]:
+            case "raise":
+                raise RuntimeError("not my day")
+            case "nan":
+                self.state["nan"] = float("nan")
+            case "progress" | "shape" | "progress raises":
+                self.state["wrong"] = wrong
+        return {
+            "rubbish": ["Stop"],
+            "nothing": 0,
+            "hparams": [Create({"lr": float("inf")})],
+            "threshold": [Stop(trial_id, replace(stood, threshold=float("nan")))],
+            "words": [Stop(trial_id, replace(stood, threshold="0.5"))],  # type: ignore[arg-type]
+            "late": (Stop(other // 0) for other in [trial_id]),
+            "why": [Shutdown(stood)],  # type: ignore[arg-type]
+        }.get(wrong)
 
     @override
     def trial_exited(self, ctx: SearcherContext, trial_id: int) -> Sequence[Action]:
@@ -93,15 +105,19 @@ class Scripted(Searcher):
 
     @override
     def validate_at(self, trial_id: int) -> Sequence[int]:
+        if self.config.get("wrong") == "points":
+            return (point // 0 for point in [1])  # type: ignore[return-value]
         return self.config.get("points", ())  # type: ignore[no-any-return]
 
     @override
     def progress(self) -> float:
-        return 0.5
+        if self.state.get("wrong") == "progress raises":
+            raise RuntimeError("far from done")
+        return "half" if self.state.get("wrong") == "progress" else 0.5  # type: ignore[return-value]
 
     @override
     def snapshot(self) -> dict[str, Any]:
-        return self.state
+        return None if self.state.get("wrong") == "shape" else self.state  # type: ignore[return-value]
 
     @override
     def restore(self, snapshot: Mapping[str, Any]) -> None:

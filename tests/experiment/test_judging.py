@@ -85,6 +85,36 @@ def test_units_are_whole_ones_of_the_time_metric_and_a_trial_ends_when_its_time_
         assert reader.runs(1, 1)[0].outcome is Outcome.COMPLETED
 
 
+def test_a_trial_whose_time_is_up_is_ended_though_its_controller_died_before_it_was(lab: Any) -> None:
+    hparams = {"metrics": TIMES, "train_for": 8, "do": "deaf", "at": 6, "in_runs": [1]}
+    config = lab.config(launcher="local", **hparams)
+    config["searcher"] |= {"name": "scripted", "trials": 1, "max_time": 4, "time_metric": "minutes"}
+    (lab.context / "script.py").write_text("")
+    config["entrypoint"] = "python3 script.py"
+    del config["searcher"]["max_length"]
+    process = lab.start(lab.submit(config))
+    lab.wait_until_holding(1)
+    process.kill()
+    process.communicate(timeout=60)
+    (trial,) = lab.run(1)["trials"]
+    assert (trial["state"], trial["stopped_early"]) == ("COMPLETED", False)
+    assert [units for _, units, _ in told(lab)] == [1, 3, 4]
+    with lab.reader() as reader:
+        assert reader.runs(1, 1)[1].outcome is Outcome.COMPLETED
+
+
+def test_a_trial_whose_time_is_up_is_told_of_no_more(lab: Any) -> None:
+    """Every batch is validated, and it hears of its end only after the next one."""
+    metrics = {"minutes": {"1": 1.0, "2": 4.0, "3": 5.0, "4": 6.0}}
+    config = lab.config(launcher="local", metrics=metrics, train_for=4, validate_every=1, do="hold", at=2)
+    config["searcher"] |= {"name": "scripted", "trials": 1, "max_time": 4, "time_metric": "minutes"}
+    (lab.context / "script.py").write_text("")
+    config["entrypoint"] = "python3 script.py"
+    del config["searcher"]["max_length"]
+    lab.run(lab.submit(config))
+    assert [units for _, units, _ in told(lab)] == [1, 4]
+
+
 def test_a_validation_without_its_time_is_said_once_and_not_told_to_the_searcher(lab: Any) -> None:
     metrics = {"minutes": {"2": 1.0, "4": "missing", "6": None, "8": 9.0}}
     experiment_id = search(

@@ -127,6 +127,23 @@ def test_a_held_trial_that_is_stopped_is_stopped(lab: Any, launcher: str) -> Non
     assert told(lab)[-1] == ("trial_exited", 1, None)
 
 
+@pytest.mark.parametrize("resting", [True, False])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_paused_trial_that_is_stopped_ends_and_the_searcher_is_told_once(
+    lab: Any, launcher: str, resting: bool
+) -> None:
+    """It rests already, or its pause is still being carried out."""
+    stop = ["Stop", {"trial_id": 1}]
+    answers = {"": [create(until=2), create()], **({"2@2": [stop]} if resting else {})}
+    lab.run(submit(lab, answers | {"1@2": [pause(1), *([] if resting else [stop])]}, launcher=launcher))
+    with lab.reader() as reader:
+        trial = reader.trial(1, 1)
+    assert (trial.state, trial.batches, trial.stopped_early) == (TrialState.COMPLETED, 2, True)
+    assert (trial.message, trial.resting) == ("stopped by the searcher", False)
+    assert [event for event, number, _ in told(lab) if number == 1].count("trial_exited") == 1
+    assert [outcome for outcome, _, _ in runs(lab, 1)] == [Outcome.PAUSED if resting else Outcome.STOPPED]
+
+
 def test_trials_are_validated_at_the_points_that_the_searcher_names(lab: Any) -> None:
     lab.run(submit(lab, {"": [create()]}, points=[5, 3, 3], hparams={"validate_every": 6}))
     assert [units for event, _, units in told(lab) if event == "validation_completed"] == [3, 5, 6]

@@ -102,6 +102,18 @@ def test_kill_after_cancel_does_not_wait_for_the_saving(lab: Any) -> None:
     assert lab.finish(process)["state"] == "CANCELED"
 
 
+def test_a_paused_trial_has_come_as_far_as_its_checkpoint_though_it_reported_nothing_since(lab: Any) -> None:
+    experiment_id = lab.submit(lab.config(launcher="local", do="hold", at=2, in_runs=[1], quiet=True))
+    process = lab.start(experiment_id)
+    lab.wait_until_holding(experiment_id)
+    api.request(experiment_id, "pause", home=lab.home)
+    lab.finish(process)
+    with lab.reader() as reader:
+        trial = reader.trial(experiment_id, 1)
+        assert (trial.batches, trial.epochs, trial.records) == (3, 0.3, 12)
+        assert reader.checkpoints(experiment_id)[-1].batches == 3
+
+
 def test_activate_takes_a_pause_back_that_is_under_way(lab: Any) -> None:
     experiment_id = lab.submit(lab.config(launcher="local", do="deaf", at=3, in_runs=[1]))
     process = lab.start(experiment_id)

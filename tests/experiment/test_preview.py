@@ -124,6 +124,23 @@ def test_the_bound_in_force_is_told(bound: int, at_once: int) -> None:
     assert preview(config("random", max_trials=20, max_concurrent_trials=bound)).max_concurrent_trials == at_once
 
 
+@pytest.mark.parametrize(("bound", "at_once"), [(16, 6), (6, 6), (4, 4), (0, 6)])
+def test_no_more_trials_run_at_once_than_the_brackets_have_places(bound: int, at_once: int) -> None:
+    rounds = {"population_size": 6, "num_rounds": 3, "length_per_round": 4}
+    found = preview(config("pbt", 12, **rounds, max_concurrent_trials=bound))
+    assert found.max_concurrent_trials == found.brackets[0].max_concurrent_trials == at_once
+
+
+def test_the_trials_of_a_planned_search_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> int:
+        raise AssertionError("a million points of a grid take a minute")
+
+    monkeypatch.setattr(preview_module, "first_trials", refuse)
+    given = config("grid", max_concurrent_trials=0)
+    given["hyperparameters"] = {name: {"type": "int", "minval": 1, "maxval": 1000, "count": 1000} for name in "ab"}
+    assert preview(given).max_concurrent_trials == 1_000_000
+
+
 def test_max_time_gives_the_unit_its_name() -> None:
     found = preview(config("asha", None, max_time=64, time_metric="seconds", max_trials=4, num_rungs=2))
     assert (found.unit, found.brackets[0].rungs) == ("seconds", (16, 64))
@@ -205,6 +222,12 @@ def test_a_searcher_without_a_plan_and_without_an_end_is_told(monkeypatch: pytes
     monkeypatch.setattr(preview_module, "_MOST_EVENTS", 1000)
     with pytest.raises(PluginError, match="did not come to an end within 1,000 validations"):
         preview(config("planless", 12, trials=0))
+
+
+def test_a_searcher_that_fails_at_its_plan_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Planless, "brackets", lambda self: {}["rungs"])
+    with pytest.raises(PluginError, match="The searcher 'planless' failed in brackets: KeyError"):
+        preview(config("planless", 12, trials=4))
 
 
 def test_without_a_length_nothing_can_be_told() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mnist_trials.errors import ConfigError
 from mnist_trials.records import ExperimentState, Outcome
 
 
@@ -102,6 +103,22 @@ def test_a_running_trial_that_is_stopped_saves_its_state_and_counts_as_completed
     assert [name for name, _, _ in decisions(lab)] == ["initial_trials", "validation_completed", "trial_exited"]
 
 
+def test_a_trial_that_fails_when_it_is_to_end_counts_as_stopped_and_a_person_is_told(lab: Any) -> None:
+    wait = {"do": "wait_and_raise", "at": 2, "message": "no place to save"}
+    (trial,) = search(lab, trials=1, launcher="local", stop={"1": [1]}, hparams=wait)["trials"]
+    assert (trial["state"], trial["stopped_early"]) == ("COMPLETED", True)
+    assert "failed at batch 2 when it was to end (ValueError: no place to save)" in lab.notices()
+
+
+def test_a_searcher_that_cannot_begin_is_refused_before_anything_is_stored(lab: Any) -> None:
+    config = lab.config()
+    config["searcher"] |= {"name": "scripted", "wrong": "start"}
+    with pytest.raises(ConfigError, match=r"\(Scripted\) failed in initial_trials: RuntimeError: no idea"):
+        lab.submit(config)
+    with lab.reader() as reader:
+        assert reader.experiments() == []
+
+
 def test_a_waiting_trial_that_is_stopped_ends_at_once_and_the_searcher_is_told(lab: Any) -> None:
     summary = search(lab, trials=3, stop={"1": [2, 3]})
     assert [trial["stopped_early"] for trial in summary["trials"]] == [False, True, True]
@@ -141,8 +158,15 @@ def test_after_a_restart_the_searcher_is_not_told_of_a_validation_twice(lab: Any
     [
         ("raise", "The searcher 'scripted' failed in validation_completed: RuntimeError: not my day"),
         ("rubbish", "returned 'Stop': not an action"),
-        ("nothing", "returned None: not a list of actions"),
-        ("threshold", "a threshold that is not finite must be None"),
+        ("nothing", "returned 0: not a list of actions"),
+        ("threshold", "a threshold must be a number, and None where it is not finite"),
+        ("words", "a threshold must be a number, and None where it is not finite"),
+        ("late", "The searcher 'scripted' failed in validation_completed: ZeroDivisionError"),
+        ("why", "why must be a sentence"),
+        ("progress", "says that its progress is 'half': not a number"),
+        ("progress raises", "The searcher 'scripted' failed in progress: RuntimeError: far from done"),
+        ("shape", "has a snapshot that is no mapping: None"),
+        ("points", "The searcher 'scripted' failed in validate_at: ZeroDivisionError"),
         ("nan", "has a snapshot that is no strict JSON"),
         ("hparams", "made hyperparameters that are no strict JSON"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,13 @@ POINTS = (
 )
 STEPS = 76  # of the search at least; a few more where progress is stored
 EVERY = {"controller.before_commit": 1, "controller.after_commit": 3}
-QUICK = {("controller.before_commit", 21), ("controller.after_commit", 52), ("controller.after_acting", 66)}
+QUICK = {  # these are run each time; the later ones are give or take one, as progress is stored by the clock
+    ("controller.before_commit", 21),  # a pause is decided, and lost
+    ("controller.after_commit", 33),  # a promotion is decided, and the trial neither told nor saved
+    ("controller.after_commit", 49),  # a copy is decided, and its source is not saved yet
+    ("controller.after_acting", 66),  # the last trial is to be promoted from its rest
+    ("controller.after_acting", STEPS),  # all is over
+}
 
 
 def submit(lab: Any, *, padding: int = 6500, **hparams: Any) -> int:
@@ -75,19 +82,18 @@ def trials(lab: Any, experiment_id: int) -> list[TrialRow]:
         ]
 
 
-def check_that_it_ended_as_undisturbed(lab: Any, experiment_id: int, undisturbed: int) -> None:
-    assert decisions(lab, experiment_id) == decisions(lab, undisturbed)
-    assert trials(lab, experiment_id) == trials(lab, undisturbed)
-    for trial in trials(lab, undisturbed):
-        assert lab.values(experiment_id, trial.trial_id) == lab.values(undisturbed, trial.trial_id)
+def check_that_it_ended_as_undisturbed(lab: Any, experiment_id: int, undisturbed: Any) -> None:
+    assert decisions(lab, experiment_id) == decisions(undisturbed, 1)
+    assert trials(lab, experiment_id) == trials(undisturbed, 1)
+    for trial in trials(undisturbed, 1):
+        assert lab.values(experiment_id, trial.trial_id) == undisturbed.values(1, trial.trial_id)
     with lab.reader() as reader:
         assert reader.experiment(experiment_id).message == "enough"
         assert reader.open_runs(experiment_id) == []
 
 
-def test_the_undisturbed_search_does_all_that_it_is_to_be_disturbed_in(lab: Any) -> None:
-    lab.run(submit(lab))
-    assert [(row.event, row.trial_id, row.units) for row in decisions(lab, 1)] == [
+def test_the_undisturbed_search_does_all_that_it_is_to_be_disturbed_in(undisturbed: Any) -> None:
+    assert [(row.event, row.trial_id, row.units) for row in decisions(undisturbed, 1)] == [
         ("initial_trials", None, None),
         ("validation_completed", 1, 2),
         ("validation_completed", 2, 2),
@@ -98,12 +104,22 @@ def test_the_undisturbed_search_does_all_that_it_is_to_be_disturbed_in(lab: Any)
         ("validation_completed", 3, 6),
         ("trial_exited", 3, None),
     ]
-    assert [(row.state, row.batches, row.stopped_early) for row in trials(lab, 1)] == [
+    assert [(row.state, row.batches, row.stopped_early) for row in trials(undisturbed, 1)] == [
         (TrialState.COMPLETED, 4, True),
         (TrialState.COMPLETED, 2, True),
         (TrialState.COMPLETED, 6, False),
         (TrialState.COMPLETED, 2, True),
     ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(another_lab: Any) -> Iterator[Any]:
+    """A lab whose experiment 1 is the search as it goes when nobody disturbs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        lab = another_lab(patch)
+        importlib.import_module("scripted_searcher").install()
+        lab.run(submit(lab))
+        yield lab
 
 
 def cases() -> list[Any]:
@@ -115,8 +131,9 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("point", "hit"), cases())
-def test_killed_at_any_point_the_search_ends_with_the_same_decisions(lab: Any, point: str, hit: int) -> None:
-    lab.run(undisturbed := submit(lab))
+def test_killed_at_any_point_the_search_ends_with_the_same_decisions(
+    lab: Any, undisturbed: Any, point: str, hit: int
+) -> None:
     first = lab.start(experiment_id := submit(lab), f"{point}:kill:{hit}")
     first.communicate(timeout=60)
     assert first.returncode == -signal.SIGKILL
@@ -140,11 +157,10 @@ def cut_off(lab: Any) -> Any:
     assert (len(decisions(lab, 1)), snapshots(lab, 1)) == (7, 1)
 
 
-def test_a_snapshot_is_stored_now_and_then_and_what_came_after_is_replayed(lab: Any) -> None:
+def test_a_snapshot_is_stored_now_and_then_and_what_came_after_is_replayed(lab: Any, undisturbed: Any) -> None:
     cut_off(lab)
     assert lab.run(1)["state"] == "COMPLETED"
-    lab.run(undisturbed := submit(lab))
-    assert decisions(lab, 1) == decisions(lab, undisturbed)
+    assert decisions(lab, 1) == decisions(undisturbed, 1)
 
 
 def test_a_small_searcher_has_a_snapshot_stored_with_every_decision(lab: Any) -> None:
@@ -164,40 +180,40 @@ def everything(lab: Any) -> list[tuple[Any, ...]]:
         return [row for table in tables for row in connection.execute(f"SELECT * FROM {table}")]
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (
-            {"3@4": [do("Pause", 3), do("Resume", 2, 4)]},
-            "on validation_completed of trial 3 it answered [Pause(trial_id=3), Resume(trial_id=1, until=4)], "
-            "and now [Pause(trial_id=3), Resume(trial_id=2, until=4)]",
-        ),
-        ({"3@4": [do("Pause", 3)]}, "and now [Pause(trial_id=3)]"),
-        ({"1@4": [do("Pause", 1), do("Create", until=2)]}, "Create(trial_id=4, until=2, source=1)], and now"),
-    ],
+OTHERWISE: tuple[tuple[dict[str, Any], str], ...] = (
+    (
+        {"3@4": [do("Pause", 3), do("Resume", 2, 4)]},
+        "on validation_completed of trial 3 it answered [Pause(trial_id=3), Resume(trial_id=1, until=4)], "
+        "and now [Pause(trial_id=3), Resume(trial_id=2, until=4)]",
+    ),
+    ({"3@4": [do("Pause", 3)]}, "and now [Pause(trial_id=3)]"),
+    ({"1@4": [do("Pause", 1), do("Create", until=2)]}, "Create(trial_id=4, until=2, source=1)], and now"),
 )
+
+
 def test_a_searcher_that_decides_otherwise_is_refused_and_leaves_all_as_it_was(
-    lab: Any, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], told: str
+    lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off(lab)
     before, plan = everything(lab), api.plan(1, home=lab.home).trials
     module = importlib.import_module("scripted_searcher")
     answer = module.Scripted.answer
+    for change, told in OTHERWISE:
 
-    def changed(self: Any, key: str) -> Any:
-        if key in change:
-            self.config["answers"] = self.config["answers"] | change
-        return answer(self, key)
+        def changed(self: Any, key: str, change: dict[str, Any] = change) -> Any:
+            if key in change:
+                self.config["answers"] = self.config["answers"] | change
+            return answer(self, key)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Scripted, "answer", changed)
-        with pytest.raises(PluginError) as caught:
-            lab.run(1)
-    assert "The searcher 'scripted' decides otherwise than it did" in str(caught.value)
-    assert told in str(caught.value)
-    assert caught.value.exit_status == 2
-    assert everything(lab) == before
-    assert api.plan(1, home=lab.home).trials == plan
+        with monkeypatch.context() as patch:
+            patch.setattr(module.Scripted, "answer", changed)
+            with pytest.raises(PluginError) as caught:
+                lab.run(1)
+        assert "The searcher 'scripted' decides otherwise than it did" in str(caught.value)
+        assert told in str(caught.value)
+        assert caught.value.exit_status == 2
+        assert everything(lab) == before
+        assert api.plan(1, home=lab.home).trials == plan
     assert lab.run(1)["state"] == "COMPLETED"
 
 

@@ -16,8 +16,8 @@ import pytest
 import mnist_trials as mt
 from mnist_trials.config import load, sample
 from mnist_trials.errors import ConfigError, PluginError, UsageError
-from mnist_trials.experiment.simulated import Conditions, SimulatedTrial, SimulationResult
-from mnist_trials.experiment.simulated_search import Simulation
+from mnist_trials.experiment.simulation.records import Conditions, SimulatedTrial, SimulationResult
+from mnist_trials.experiment.simulation.search import Simulation
 from mnist_trials.plugin import Action, Create, Pause, Resume, Searcher, SearcherContext, Shutdown, Stop
 
 LR = {"type": "double", "minval": 0.0, "maxval": 1.0}
@@ -514,6 +514,15 @@ def check_decisions(result: SimulationResult) -> None:
     assert sum(trial.stopped_early for trial in result.trials) == len(stopped) + resting
     assert isinstance(actions[-1], Shutdown)
     assert sum(isinstance(action, Shutdown) for action in actions) == 1
+
+
+def test_code_that_cannot_be_imported_is_not_looked_at() -> None:
+    given = {
+        "entrypoint": "no_such_module:Trial",
+        "searcher": {"name": "random", "metric": "loss", "max_trials": 3, "max_length": 4},
+        "hyperparameters": {"lr": LR},
+    }
+    assert mt.simulate(given, lambda hparams, units: 0.0).total_units == 12
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -113,6 +113,7 @@ def test_an_heir_of_a_resting_trial_that_will_not_be_saved_fails_instead_of_wait
 
 
 def test_an_heir_is_still_waiting_after_its_controller_died(lab: Any) -> None:
+    """Its source comes again to where it was judged, and is saved there this time."""
     answers = {"": [create()], "1@2": [create(source=1)]}
     config = lab.config(length=6, launcher="local", do="hold", at=3, in_trials=[1], in_runs=[1], save_every=4)
     config["searcher"] |= {"name": "scripted", "answers": answers}
@@ -122,4 +123,15 @@ def test_an_heir_is_still_waiting_after_its_controller_died(lab: Any) -> None:
     process.communicate(timeout=60)
     summary = lab.run(1)
     assert [trial["state"] for trial in summary["trials"]] == ["COMPLETED"] * 2
-    check_that_it_began_with(lab, 2, 1, 4)
+    check_that_it_began_with(lab, 2, 1, 2)
+
+
+def test_a_source_that_dies_before_it_is_saved_is_saved_where_it_was_judged_when_it_comes_there_again(lab: Any) -> None:
+    """It is promoted in the same answer, so that it would not be held there a second time for its own sake."""
+    answers = {"": [create(until=2)], "1@2": [pause(1), create(source=1), ["Resume", {"trial_id": 1, "until": 6}]]}
+    summary = run(lab, answers, do="kill", when_judged=2, in_trials=[1], in_runs=[1], save_every=100)
+    assert [trial["state"] for trial in summary["trials"]] == ["COMPLETED"] * 2
+    check_that_it_began_with(lab, 2, 1, 2)
+    with lab.reader() as reader:
+        told = [row.units for row in reader.decisions(1) if row.event == "validation_completed" and row.trial_id == 1]
+    assert told == [2, 4, 6]

@@ -220,6 +220,16 @@ def test_a_grid_is_not_told_of_its_number_of_points(lab: Any, file: Path) -> Non
     assert lab.notices(1) == ""
 
 
+@pytest.mark.parametrize(("searcher", "told"), [("random\n  max_trials: 7", True), ("single", False)])
+def test_a_search_that_is_only_tested_is_told_that_it_makes_one_trial(
+    lab: Any, file: Path, searcher: str, told: bool
+) -> None:
+    file.write_text(FEW.replace("name: single", f"name: {searcher}"))
+    api.submit(file, home=lab.home, test=True)
+    assert ("one trial is made" in lab.notices(1)) == told
+    assert "will be made" not in lab.notices(1)
+
+
 def test_warnings_of_the_config_are_notices_of_the_experiment(lab: Any, file: Path) -> None:
     file.write_text(YAML + "workspace: mine\n")
     api.submit(file, home=lab.home)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.support import ROOT, Command, mnist_root, needs_mnist
+from mnist_trials.config import load
+from tests.integration.support import ROOT, Command, mnist_root, needs_mnist, write_config
 
 CONFIGS = sorted((ROOT / "experiment_configs").glob("*.yaml"))
+SEARCHES = [path for path in CONFIGS if load(path).config.searcher.name != "single"]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", [path for path in CONFIGS if path not in SEARCHES], ids=lambda path: path.stem)
 def test_every_shipped_config_trains_validates_saves_and_restores(command: Command, config: Path) -> None:
     context = [ROOT / "examples" / "project"] if config.stem == "script" else []
     document = command.json("create", config, *context, "--test", "--config", "data.name=digits")
@@ -21,8 +24,31 @@ def test_every_shipped_config_trains_validates_saves_and_restores(command: Comma
     assert document["trials"][0]["latest_checkpoint"]
 
 
-def test_the_document_of_create_is_that_of_the_contract(command: Command, written: Callable[..., Path]) -> None:
-    document = command.json("create", written(), "--name", "renamed")
+@pytest.mark.parametrize("config", SEARCHES, ids=lambda path: path.stem)
+def test_every_shipped_search_has_a_plan(command: Command, config: Path) -> None:
+    document = command.json("preview-search", config)
+    assert document["searcher"] == load(config).config.searcher.name
+    assert document["total_units"] == sum(length["units"] * length["trials"] for length in document["lengths"]) > 0
+
+
+def test_a_search_is_tested_with_one_trial_and_says_so(command: Command) -> None:
+    config = ROOT / "experiment_configs" / "adaptive.yaml"
+    outcome = command("create", config, "--test", "--config", "data.name=digits")
+    assert "warning: this is a test: one trial is made" in outcome.stderr
+    assert "  trials      1 COMPLETED\n" in outcome.stdout
+    assert "one trial is made" in command("describe", 1).stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, dict[str, Any]]:
+    """The command in a home with an experiment that has ended, and what its `create` printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = Command(folder / "home", folder)
+    return command, command.json("create", write_config(folder), "--name", "renamed")
+
+
+def test_the_document_of_create_is_that_of_the_contract(trained: tuple[Command, dict[str, Any]]) -> None:
+    command, document = trained
     assert list(document) == ["experiment_id", "name", "state", "dataset", "trials", "best", "wall_seconds"]
     assert (document["experiment_id"], document["name"], document["state"]) == (1, "renamed", "COMPLETED")
     assert document["dataset"] == "digits"
@@ -39,16 +65,15 @@ def test_the_document_of_create_is_that_of_the_contract(command: Command, writte
     assert command.json("describe", 1) == document
 
 
-def test_two_runs_of_one_config_give_the_same_numbers(command: Command, written: Callable[..., Path]) -> None:
-    config = written()
-    command.json("create", config)
-    command.json("create", config)
+def test_two_runs_of_one_config_give_the_same_numbers(trained: tuple[Command, dict[str, Any]]) -> None:
+    command, _ = trained
+    command.json("create", "experiment.yaml")
     first, second = command.json("metrics", "1.1"), command.json("metrics", "2.1")
     assert [row["metrics"] for row in first] == [row["metrics"] for row in second]
 
 
-def test_evaluating_the_best_checkpoint_gives_its_own_metrics(command: Command, written: Callable[..., Path]) -> None:
-    best = command.json("create", written())["best"]
+def test_evaluating_the_best_checkpoint_gives_its_own_metrics(trained: tuple[Command, dict[str, Any]]) -> None:
+    command, best = trained[0], trained[1]["best"]
     evaluated = command.json("evaluate", best["checkpoint"])
     assert evaluated["metrics"]["validation_loss"] == pytest.approx(best["value"], abs=1e-6)
 

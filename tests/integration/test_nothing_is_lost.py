@@ -97,13 +97,3 @@ def test_ctrl_c_saves_and_going_on_changes_no_number(command: Command, config: P
     assert command.json("describe", 1)["state"] == "PAUSED"
     assert command.json("activate", 1)["state"] == "COMPLETED"
     assert validations(command, "1.1") == undisturbed
-
-
-@pytest.mark.parametrize("word", ["cancel", "kill"])
-def test_what_a_person_ends_is_canceled(command: Command, config: Path, word: str) -> None:
-    with command.running("create", config) as running:
-        worker_of(command, 1)
-        command(word, 1)
-        running.communicate(timeout=DEADLINE)
-        assert running.returncode == 3
-    assert command.json("describe", 1)["state"] == "CANCELED"

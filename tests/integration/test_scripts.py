@@ -17,16 +17,6 @@ def project(command: Command) -> Command:
     return command
 
 
-def test_init_writes_the_project_of_the_contract(project: Command) -> None:
-    written = {path.name for path in project.cwd.iterdir()}
-    assert written >= {"trial.py", "train.py", "const.yaml", "distributed.yaml", "dist_random.yaml", "adaptive.yaml"}
-
-
-def test_its_const_yaml_runs_as_it_is(project: Command) -> None:
-    document = project.json("create", "const.yaml", "--test")
-    assert document["state"] == "COMPLETED"
-
-
 def test_its_train_py_runs_as_a_plain_script(project: Command) -> None:
     outcome = subprocess.run(
         [sys.executable, "train.py", "--epochs", "1"],

@@ -179,13 +179,15 @@ def test_a_search_that_a_person_ends_has_no_trial_left_that_could_run(
 
 def test_a_fork_with_other_hyperparameters_starts_warm_from_a_trial(command: Command, written: Write) -> None:
     first = command.json("create", written())
-    warm = command.json(
-        "fork", 1, "--config", "searcher.source_trial_id=1.1", "--config", "searcher.max_length.epochs=1"
-    )
-    assert (warm["experiment_id"], warm["state"]) == (2, "COMPLETED")
-    assert warm["trials"][0]["batches"] == 15
-    cold = command.json("fork", 1, "--config", "searcher.max_length.epochs=1")
-    assert warm["best"]["value"] < cold["best"]["value"], "it did not start from what was learned"
+    changes = ("searcher.source_trial_id=1.1", "hyperparameters.learning_rate=0.01", "perform_initial_validation=true")
+    given = [word for change in changes for word in ("--config", change)]
+    warm = command.json("fork", 1, *given, "--config", "searcher.max_length={batches: 2}")
+    (trial,) = warm["trials"]
+    assert (warm["experiment_id"], warm["state"], trial["batches"]) == (2, "COMPLETED", 2)
+    assert trial["hyperparameters"]["learning_rate"] == 0.01
+    begin = next(row for row in command.json("metrics", "2.1") if row["kind"] == "validation")
+    assert (begin["batches"], begin["metrics"]) == (0, command.json("metrics", "1.1")[-1]["metrics"])
+    assert "  forked from experiment 1\n" in command("describe", 2).stdout
     assert first == command.json("describe", 1)
 
 

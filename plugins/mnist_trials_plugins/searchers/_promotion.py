@@ -29,6 +29,7 @@ class PromotionBracket(BracketState):
         self._steps = [high - low for low, high in zip((0, *plan.rungs), plan.rungs, strict=False)]
         self._work = sum(step * trials for step, trials in zip(self._steps, self._planned, strict=True))
         self._done = 0  # units, of those planned
+        self._settled: set[int] = set()  # rungs that nobody can be promoted from until something happens there
 
     @property
     @override
@@ -48,8 +49,10 @@ class PromotionBracket(BracketState):
     def next_action(self, new_trial_id: int) -> Create | Resume | None:
         at_the_end = not self._running and self._made >= self.plan.trials
         for number in reversed(range(len(self._rungs) - 1)):
-            if promotion := self._promotion(number, at_least=1 if at_the_end else 0):
-                return promotion
+            if at_the_end or number not in self._settled:
+                if promotion := self._promotion(number, at_least=1 if at_the_end else 0):
+                    return promotion
+                self._settled.add(number)
         if self._made >= self.plan.trials:
             return None
         self._made += 1
@@ -83,6 +86,7 @@ class PromotionBracket(BracketState):
         number = self._rung_of.pop(trial_id, None)
         if number is not None:
             self._resting[number].remove(self._rungs[number].key(trial_id))
+            self._settled.discard(number)
 
     @override
     def failed(self, trial_id: int) -> None:
@@ -101,6 +105,7 @@ class PromotionBracket(BracketState):
             if trial_id in rung:
                 self._done -= self._steps[number] if len(rung) <= self._planned[number] else 0
                 rung.remove(trial_id)
+                self._settled.discard(number)
         return True
 
     @override
@@ -149,4 +154,5 @@ class PromotionBracket(BracketState):
     def _enter(self, number: int, trial_id: int, metric: float | None) -> None:
         rung = self._rungs[number]
         rung.add(trial_id, metric)
+        self._settled.discard(number)
         self._done += self._steps[number] if len(rung) <= self._planned[number] else 0

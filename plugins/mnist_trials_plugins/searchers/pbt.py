@@ -28,10 +28,7 @@ and resample. Different here: rounds are in step, and the weights are copied wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-from random import Random
-from typing import Any, Literal, final
+from typing import Any, final
 
 from typing_extensions import override
 
@@ -39,7 +36,6 @@ from mnist_trials.plugin import (
     Action,
     Bracket,
     Create,
-    Judgement,
     Pause,
     PluginRecord,
     Resume,
@@ -50,56 +46,7 @@ from mnist_trials.plugin import (
     hookimpl,
 )
 from mnist_trials_plugins.searchers._pbt_explore import explore
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The `searcher` section, as this searcher reads it."""
-
-    smaller_is_better: bool
-    population: int
-    rounds: int
-    length: int  # of a round, in the searcher's unit
-    places: int  # how many trials train at once, at most
-    replaced: int  # how many trials give way at each round
-    resample_probability: float
-    perturb_factor: float
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
-        """The settings of a `searcher` section."""
-        (length,) = config["length_per_round"].values()
-        population = config["population_size"]
-        truncate = config.get("replace_function", {}).get("truncate_fraction", 0.2)
-        explore_function = config.get("explore_function", {})
-        return cls(
-            smaller_is_better=config.get("smaller_is_better", True),
-            population=population,
-            rounds=config["num_rounds"],
-            length=length,
-            places=min(config.get("max_concurrent_trials", 16) or population, population),
-            # As written: 0.29 of 100 is 29, although the float is a little less.
-            replaced=max(int(Fraction(str(truncate)) * population), 1) if truncate > 0 else 0,
-            resample_probability=explore_function.get("resample_probability", 0.2),
-            perturb_factor=explore_function.get("perturb_factor", 0.2),
-        )
-
-
-@final
-@dataclass(slots=True, eq=False)
-class _Member:
-    """One place in the population, and the trial that has it."""
-
-    until: int  # where its trial reports next
-    first_round: int = 0  # of its trial
-    source: int | None = None  # the trial that its trial is a copy of
-    base: dict[str, Any] | None = None  # that one's hyperparameters
-    rank: int = 0  # that one's rank then
-    trial: int | None = None  # None: it is still to be made
-    state: Literal["queued", "training", "reported", "leaving", "lost"] = "queued"
-    metric: float | None = None
-    order: int = 0  # of its report; the earlier is the better where metrics are equal
+from mnist_trials_plugins.searchers._pbt_population import Member, Population, Settings
 
 
 @final
@@ -109,9 +56,7 @@ class PbtSearcher(Searcher):
     def __init__(self, settings: Settings, hyperparameters: Mapping[str, Any]) -> None:
         self._settings = settings
         self._hyperparameters = hyperparameters
-        self._members = [_Member(settings.length) for _ in range(settings.population)]
-        self._queue = list(range(settings.population))  # members that are to train, in this order
-        self._round = 0
+        self._population = Population(settings)
         self._made = 0
         self._reports = 0
         self._invalid = 0
@@ -125,12 +70,12 @@ class PbtSearcher(Searcher):
     def validation_completed(
         self, ctx: SearcherContext, trial_id: int, units: int, metric: float | None
     ) -> Sequence[Action]:
-        member = self._member(trial_id)
+        member = self._population.of(trial_id)
         if self._over or member is None or member.state != "training" or units < member.until:
             return []
         self._reports += 1
         member.metric, member.order = metric, self._reports
-        if self._is_last_round():
+        if self._population.is_in_last_round:
             member.state = "leaving"
             return self._go_on(ctx)
         member.state, member.until = "reported", units + self._settings.length
@@ -142,19 +87,18 @@ class PbtSearcher(Searcher):
 
     @override
     def trial_failed(self, ctx: SearcherContext, trial_id: int, reason: str) -> Sequence[Action]:
-        member = self._member(trial_id)
+        member = self._population.of(trial_id)
         if member is None or self._over or reason != "invalid_hp" or member.until > self._settings.length:
             return self._lost(ctx, trial_id)
         self._invalid += 1
-        if self._invalid > (most := self._planned()):
+        if self._invalid > (most := self._settings.trials):
             return self._shut_down(f"more than {most} trials had invalid hyperparameters")
-        member.trial, member.state = None, "queued"
-        self._queue.insert(0, self._members.index(member))
+        self._population.renew(member)
         return self._fill(ctx)
 
     @override
     def validate_at(self, trial_id: int) -> Sequence[int]:
-        member = self._member(trial_id)
+        member = self._population.of(trial_id)
         if member is None:
             return ()
         length = self._settings.length
@@ -166,23 +110,16 @@ class PbtSearcher(Searcher):
         s = self._settings
         rungs = tuple(s.length * (number + 1) for number in range(s.rounds))
         through = s.population - (s.replaced if s.rounds > 1 else 0)
-        return [
-            Bracket(rungs=rungs, trials=(self._planned(), *[through] * (s.rounds - 1)), max_concurrent_trials=s.places)
-        ]
+        return [Bracket(rungs=rungs, trials=(s.trials, *[through] * (s.rounds - 1)), max_concurrent_trials=s.places)]
 
     @override
     def progress(self) -> float:
-        if self._over:
-            return 1.0
-        done = sum(member.state in ("reported", "leaving", "lost") for member in self._members)
-        return (self._round + done / len(self._members)) / self._settings.rounds
+        return 1.0 if self._over else self._population.progress
 
     @override
     def snapshot(self) -> dict[str, Any]:
         return {
-            "members": [asdict(member) for member in self._members],
-            "queue": list(self._queue),
-            "round": self._round,
+            **self._population.snapshot(),
             "made": self._made,
             "reports": self._reports,
             "invalid": self._invalid,
@@ -191,26 +128,15 @@ class PbtSearcher(Searcher):
 
     @override
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        self._members = [_Member(**member) for member in snapshot["members"]]
-        self._queue = list(snapshot["queue"])
-        self._round = snapshot["round"]
+        self._population.restore(snapshot)
         self._made = snapshot["made"]
         self._reports = snapshot["reports"]
         self._invalid = snapshot["invalid"]
         self._over = snapshot["over"]
 
-    def _planned(self) -> int:
-        return self._settings.population + self._settings.replaced * (self._settings.rounds - 1)
-
-    def _is_last_round(self) -> bool:
-        return self._round == self._settings.rounds - 1
-
-    def _member(self, trial_id: int) -> _Member | None:
-        return next((member for member in self._members if member.trial == trial_id), None)
-
     def _lost(self, ctx: SearcherContext, trial_id: int) -> list[Action]:
         """Trial `trial_id` will train no more."""
-        member = self._member(trial_id)
+        member = self._population.of(trial_id)
         if member is None or self._over or member.state == "lost":
             return []
         member.state = "lost"
@@ -218,67 +144,22 @@ class PbtSearcher(Searcher):
 
     def _go_on(self, ctx: SearcherContext) -> list[Action]:
         """Begin the next round if this one is over, and give free places to those that wait for one."""
-        if any(member.state in ("queued", "training") for member in self._members):
+        population = self._population
+        if population.is_busy:
             return self._fill(ctx)
-        if self._is_last_round():
+        if population.is_in_last_round:
             return self._shut_down()
-        alive = self._ranked()
+        alive = population.ranked()
         if not alive:
-            return self._shut_down(f"no trial of the population came beyond rung {self._round}")
-        return [*self._replace(ctx, alive), *self._fill(ctx)]
-
-    def _ranked(self) -> list[_Member]:
-        """Those that reported and can go on, the best first."""
-
-        def key(member: _Member) -> tuple[bool, float, int]:
-            metric = member.metric if member.metric is not None else 0.0
-            return member.metric is None, metric if self._settings.smaller_is_better else -metric, member.order
-
-        return sorted((member for member in self._members if member.state == "reported"), key=key)
-
-    def _replace(self, ctx: SearcherContext, alive: list[_Member]) -> list[Action]:
-        """Stop the worst, queue copies of the best in their places and in those of the lost, then all that go on."""
-        lost = len(self._members) - len(alive)
-        kept = alive[: len(alive) - max(self._settings.replaced - lost, 0)]
-        stops: list[Action] = []
-        for rank, member in enumerate(alive[len(kept) :], len(kept) + 1):
-            assert member.trial is not None
-            stops.append(Stop(member.trial, self._judgement(rank, len(alive), kept)))
-        sources = kept[: max(self._settings.replaced, 1)]
-        staying = {id(member) for member in kept}
-        copied = [number for number, member in enumerate(self._members) if id(member) not in staying]
-        self._round += 1
-        for number in copied:
-            dice = Random(f"{ctx.experiment_seed}/round {self._round}/member {number}")  # noqa: S311
-            rank = int(dice.random() * len(sources))
-            source = sources[rank]
-            self._members[number] = _Member(
-                until=self._settings.length,
-                first_round=self._round,
-                source=source.trial,
-                base=self._hparams(ctx, source),
-                rank=rank + 1,
-            )
-        for member in kept:
-            member.state = "queued"
-        # The copies first: a source that goes on is validated at its next point, and its weights are then others.
-        self._queue = [*copied, *(self._members.index(member) for member in kept)]
-        return stops
-
-    def _judgement(self, rank: int, of: int, kept: list[_Member]) -> Judgement:
-        units = (self._round + 1) * self._settings.length
-        return Judgement(
-            bracket=0, rung=self._round, units=units, rank=rank, of=of, kept=len(kept), threshold=kept[-1].metric
-        )
+            return self._shut_down(f"no trial of the population came beyond rung {population.round}")
+        stops = population.begin_round(alive, ctx.experiment_seed, lambda member: self._hparams(ctx, member))
+        return [*stops, *self._fill(ctx)]
 
     def _fill(self, ctx: SearcherContext) -> list[Action]:
         """Let those that wait train, as far as there are places."""
-        taken = sum(member.state in ("training", "leaving") for member in self._members)
-        starting = self._queue[: self._settings.places - taken]
-        self._queue = self._queue[len(starting) :]
-        return [self._start(ctx, self._members[number]) for number in starting]
+        return [self._start(ctx, member) for member in self._population.next_to_train()]
 
-    def _start(self, ctx: SearcherContext, member: _Member) -> Action:
+    def _start(self, ctx: SearcherContext, member: Member) -> Action:
         member.state = "training"
         if member.trial is not None:
             return Resume(member.trial, member.until)
@@ -286,10 +167,10 @@ class PbtSearcher(Searcher):
         member.trial = self._made
         if member.source is None:
             return Create(until=member.until)
-        why = f"a copy of trial {member.source}, which had rank {member.rank} at rung {self._round - 1}"
+        why = f"a copy of trial {member.source}, which had rank {member.rank} at rung {self._population.round - 1}"
         return Create(self._hparams(ctx, member), until=member.until, source=member.source, why=why)
 
-    def _hparams(self, ctx: SearcherContext, member: _Member) -> dict[str, Any]:
+    def _hparams(self, ctx: SearcherContext, member: Member) -> dict[str, Any]:
         """The hyperparameters of the member's trial."""
         assert member.trial is not None
         fresh = ctx.sample(member.trial)
@@ -306,7 +187,6 @@ class PbtSearcher(Searcher):
 
     def _shut_down(self, why: str = "") -> list[Action]:
         self._over = True
-        self._queue = []
         return [Shutdown(why)]
 
 

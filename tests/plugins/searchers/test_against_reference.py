@@ -46,7 +46,7 @@ def play(config: dict[str, Any], seed: int, trouble: float) -> History:
 
 
 @pytest.mark.parametrize("stop_once", [True, False])
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(config=ASHA | ADAPTIVE, seed=st.integers(0, 10**6), trouble=st.sampled_from((0.0, 0.03, 0.1, 0.3)))
 def test_every_decision_is_that_of_the_plainest_writing_of_the_rules(
     stop_once: bool, config: dict[str, Any], seed: int, trouble: float

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from mnist_trials.errors import PluginError
-from mnist_trials.experiment.simulated import Decision, Failure, Question
+from mnist_trials.experiment.simulation.records import Decision, Failure, Question
 from mnist_trials.experiment.wording import check
 from mnist_trials.plugin.searcher import Action, Create, Searcher, SearcherContext
 

@@ -7,7 +7,7 @@ from enum import Enum
 from heapq import heappop, heappush
 from typing import final
 
-from mnist_trials.experiment.simulated import SimulatedTrial
+from mnist_trials.experiment.simulation.records import SimulatedTrial
 from mnist_trials.records import TrialState
 
 _NEARLY = 1e-9  # of a unit: what float sums of seconds may lack

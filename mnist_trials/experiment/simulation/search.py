@@ -13,7 +13,7 @@ from typing import Any, final
 from mnist_trials.config import ExperimentConfig, sample
 from mnist_trials.errors import InvalidHP, PluginError, UsageError
 from mnist_trials.experiment.machinery import Workshop
-from mnist_trials.experiment.simulated import (
+from mnist_trials.experiment.simulation.records import (
     Conditions,
     Failure,
     Objective,
@@ -21,9 +21,9 @@ from mnist_trials.experiment.simulated import (
     SimulatedTrial,
     SimulationResult,
 )
-from mnist_trials.experiment.simulated_searcher import SimulatedSearcher
-from mnist_trials.experiment.simulated_slots import LiveTrial, Place, SlotClock
-from mnist_trials.experiment.simulated_validations import Validations
+from mnist_trials.experiment.simulation.searcher import SimulatedSearcher
+from mnist_trials.experiment.simulation.slots import LiveTrial, Place, SlotClock
+from mnist_trials.experiment.simulation.validations import Validations
 from mnist_trials.experiment.slots import concurrency, slots_per_trial
 from mnist_trials.plugin import get_plugins
 from mnist_trials.plugin.searcher import Action, Create, Pause, Resume, Searcher, SearcherContext, Shutdown, Stop

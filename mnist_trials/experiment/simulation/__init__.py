@@ -9,8 +9,8 @@ from typing import Any
 from mnist_trials.config import Loaded, load
 from mnist_trials.errors import ConfigError, PluginError
 from mnist_trials.experiment.machinery import Workshop
-from mnist_trials.experiment.simulated import Objective, SimulationResult
-from mnist_trials.experiment.simulated_search import Simulation
+from mnist_trials.experiment.simulation.records import Objective, SimulationResult
+from mnist_trials.experiment.simulation.search import Simulation
 from mnist_trials.plugin import get_plugins
 
 

@@ -1,0 +1,1 @@
+"""What `search.py` measures with. Nothing here is imported by the package."""
