@@ -116,9 +116,11 @@ def _empty() -> sqlite3.Connection:
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # In one statement, so that they are of one state: another process may be making the store.
+    version, application, tables = connection.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master) "
+        "FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreError(
             f"{path} is a database of another program. Choose another home with --home (or MNIST_TRIALS_HOME)."
@@ -128,7 +130,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> int:
             f"The store {path} has version {version}; this mnist-trials knows versions up to {VERSION}. "
             "Use the newer mnist-trials that wrote it, or another home with --home (or MNIST_TRIALS_HOME)."
         )
-    return version
+    return int(version)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -123,10 +123,14 @@ def test_a_damaged_file_is_told_as_damaged(tmp_path: Path) -> None:
         reader.experiments()
 
 
-def test_two_processes_can_make_the_same_store_at_once(tmp_path: Path) -> None:
-    code = f"from mnist_trials.store import open_store; from pathlib import Path; open_store(Path({str(tmp_path)!r}))"
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
-    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+def test_several_processes_can_make_the_same_store_at_once(tmp_path: Path) -> None:
+    make = f"open_store(Path({str(tmp_path)!r}))"
+    code = f"import sys; from mnist_trials.store import open_store; from pathlib import Path; sys.stdin.read(); {make}"
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) for _ in range(6)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(timeout=60) for process in processes] == [0] * 6
 
 
 def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(tmp_path: Path) -> None:
