@@ -28,6 +28,7 @@ from searches.quality import BUDGETS, OURS, SLOTS
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (1000, 10_000, 100_000, 1_000_000)
+OFTEN = 10_000  # trials; larger searches are measured once
 PEER_SIZES = (1000, 10_000)
 PEER_LIMIT = 120  # seconds of CPU
 FIRST_SEED = 5001  # those before it were for developing
@@ -37,8 +38,8 @@ Figures = dict[str, Any]
 
 def cost(rounds: int, most: int, python: str | None) -> Iterator[tuple[str, Figures]]:
     """Figures with the name of their table. The order turns round by round, so that nobody always comes first."""
-    sizes = [size for size in SIZES if size <= most]
     for number in range(rounds):
+        sizes = [size for size in SIZES if size <= (most if number == 0 else min(most, OFTEN))]
         turn = OURS[number % len(OURS) :] + OURS[: number % len(OURS)]
         for how, size, method in product(("bare", "simulate"), sizes, turn):
             print(f"round {number + 1}: {how} {method} {size}", file=sys.stderr, flush=True)
@@ -112,7 +113,7 @@ def page(figures: Figures) -> str:
 COST = f"""\
 A decision is one validation that is reported; whatever else it leads to (new trials, exits) is counted with it. {SLOTS}
 trials run at a time; at most 256 units, 5 rungs, divisor 4 (`adaptive_asha`: its defaults). "Promoting" is
-`stop_once: false`. Median over rounds (range); "MB more" is how much the process grew.
+`stop_once: false`. Median over rounds (range), more than {OFTEN:,} trials once; "MB more" is how much the process grew.
 """
 PURE = (
     "`bare`: the searcher and a queue of trials, nothing else. `simulate`: the whole of `mt.simulate`, records kept.\n"
