@@ -7,9 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := dev,wandb
+EXTRAS := dev,ray,wandb
 
-.PHONY: help demo test test-slow lint format bench bench-train bench-search docs setup clean
+.PHONY: help demo test test-slow lint format bench bench-train bench-search bench-distributed docs setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,13 +48,16 @@ docs: $(READY) ## write the generated parts of docs/ anew
 	$(BIN)/python -m mnist_trials.config.documents docs
 	$(BIN)/python -m mnist_trials.cli.reference > docs/cli.md
 
-bench: bench-train bench-search ## all benchmarks
+bench: bench-train bench-search bench-distributed ## all benchmarks
 
 bench-train: $(READY) ## our training loop against hand-written ones, on real MNIST
 	$(BIN)/python benchmarks/train.py
 
 bench-search: $(READY) ## what a decision of a search costs, and what searches find, against Ray Tune and Optuna
 	$(BIN)/python benchmarks/search.py
+
+bench-distributed: $(READY) ## trials on several slots: how soon they train, how they scale, what an event costs
+	$(BIN)/python benchmarks/distributed.py
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

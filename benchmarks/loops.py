@@ -1,8 +1,9 @@
-"""The loops that `train.py` measures ours against; run as `python loops.py LOOP MODEL BATCH FIRST LAST`.
+"""The loops that ours is measured against; run as `python loops.py LOOP MODEL BATCH FIRST LAST`.
 
 `eager` is what a careful person writes by hand: the whole set as one uint8 tensor in memory, gathered and normalised
-per batch, the loss read every 100 batches. `dataloader` is the usual torchvision data set behind a DataLoader, in this
-process. Prints CPU and wall seconds per step as JSON.
+per batch, the loss read every 100 batches. `ddp` is that on several ranks under torchrun, each batch split over them.
+`dataloader` is the usual torchvision data set behind a DataLoader, in this process. Prints CPU and wall seconds per
+step as JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from mnist_trials.mnist.models import ConvNet, LinearStack
@@ -69,7 +71,12 @@ def main() -> None:
     loop, model, batch, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     net, optimizer = build(model)
-    batches = in_memory(model, batch) if loop == "eager" else data_loader(batch)
+    rank, ranks = 0, 1
+    if loop == "ddp":
+        dist.init_process_group("gloo")
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        net = nn.parallel.DistributedDataParallel(net)
+    batches = data_loader(batch) if loop == "dataloader" else in_memory(model, batch // ranks)
     one_hot = model == "MNISTLinear"
     loss_fn = nn.MSELoss() if one_hot else nn.CrossEntropyLoss()
     net.train()
@@ -79,7 +86,10 @@ def main() -> None:
             start = (time.process_time(), time.perf_counter())
         if step == last:
             spent = (time.process_time() - start[0], time.perf_counter() - start[1])
-            print(json.dumps({"cpu": spent[0] / (last - first), "wall": spent[1] / (last - first)}))
+            if rank == 0:
+                print(json.dumps({"cpu": spent[0] / (last - first), "wall": spent[1] / (last - first)}))
+            if ranks > 1:
+                dist.destroy_process_group()
             return
         images, labels = next(batches)
         target = nn.functional.one_hot(labels, 10).float() if one_hot else labels

@@ -78,6 +78,11 @@ class TrialError(MnistTrialsError):
 
 
 @final
+class RanksMissing(MnistTrialsError):
+    """Not all ranks of a trial met in time. Another attempt may fare better: it is no fault of the trial."""
+
+
+@final
 class NonFiniteLoss(TrialError):
     """The loss became NaN or infinite and `on_nan` is `stop`."""
 

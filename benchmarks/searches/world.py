@@ -175,7 +175,7 @@ class MadeUpBackend(Backend):
         )
 
     @override
-    def environment(self, slot: Slot) -> Mapping[str, str]:
+    def environment(self, slots: Sequence[Slot]) -> Mapping[str, str]:
         return {}
 
     @override

@@ -32,6 +32,7 @@ class Stamped(Trial):
         self.first, self.last = int(first), int(last)
         self.seen = 0
         self.stamps = {}
+        Path(f"{self.out}.{self.context.rank}").write_text(str(time.time()))  # when this rank began to train
 
     def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
         if not hasattr(self, "seen"):
@@ -39,7 +40,7 @@ class Stamped(Trial):
         self.seen += 1
         if self.seen in (self.first, self.last):
             self.stamps[self.seen] = (time.process_time(), time.perf_counter(), cpu_of(os.getppid()))
-            if self.seen == self.last:
+            if self.seen == self.last and self.context.rank == 0:
                 worker, wall, controller = (b - a for a, b in zip(self.stamps[self.first], self.stamps[self.last]))
                 steps = self.last - self.first
                 Path(self.out).write_text(

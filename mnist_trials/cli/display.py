@@ -37,6 +37,7 @@ class Display(Logger):
     def __init__(self, story: Story | None) -> None:
         self.story = story
         self.views: dict[int, TrialView] = {}
+        self.awaited: dict[int, str] = {}  # by trial: what it waits for
         self._experiment_id = 0
 
     @abstractmethod
@@ -62,6 +63,15 @@ class Display(Logger):
     def trial_created(self, trial_id: int, hparams: Mapping[str, Any]) -> None:
         if self.story is None:
             self.write(f"trial {self._experiment_id}.{trial_id} created: {hyperparameters_text(hparams)}")
+
+    @override
+    def waiting(self, trial_id: int, why: str) -> None:
+        """Said once for each time that a trial waits, whoever holds what it waits for in the meantime."""
+        if why and trial_id not in self.awaited:
+            self.write(f"trial {self._experiment_id}.{trial_id} {why}")
+        self.awaited.pop(trial_id, None)
+        if why:
+            self.awaited[trial_id] = why
 
     @override
     def event(self, event: Event) -> None:

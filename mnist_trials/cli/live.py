@@ -108,6 +108,7 @@ class LiveDisplay(Display):
         tasks = self._bars.tasks
         room = max(self._console.height - _OTHER_LINES, 1)
         lines = [f"and {len(tasks) - room} more trials are running"] if len(tasks) > room else []
+        lines += [f"trial {self._experiment_id}.{trial} {why}" for trial, why in tuple(self.awaited.items())]
         if self._figures is not None:
             lines += [*self._figures.lines, *(f"decided: {text}" for text in self._decisions)]
         below = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)

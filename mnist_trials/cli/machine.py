@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mnist_trials.cli.command import Command, Invocation
+
+if TYPE_CHECKING:
+    from mnist_trials.store.rows import WaitingRow
 
 _GROUP = "This machine"
 
@@ -63,6 +67,10 @@ def _slots(call: Invocation) -> int:
                     "threads": status.slot.threads,
                     "host": status.slot.host,
                     "trials": trials,
+                    "waiting": [
+                        {"trial": _name(row), "slots": row.slots, "since": row.since, "message": row.text}
+                        for row in status.waiting
+                    ],
                 }
                 for status, trials in zip(found, holders, strict=True)
             ]
@@ -75,7 +83,14 @@ def _slots(call: Invocation) -> int:
             for status, trials in zip(found, holders, strict=True)
         ],
     )
+    queue = {row.place: row for status in found for row in status.waiting}
+    for _, row in sorted(queue.items()):
+        call.screen.say(f"trial {_name(row)} {row.text}")
     return 0
+
+
+def _name(row: WaitingRow) -> str:
+    return f"{row.experiment_id}.{row.trial_id}"
 
 
 def _plugins_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +110,7 @@ COMMANDS = (
     Command(
         name="slots",
         group=_GROUP,
-        summary="the slots of this machine, their devices, and which trials hold them",
+        summary="the slots of this machine, their devices, which trials hold them, and which wait for them",
         run=_slots,
     ),
 )

@@ -12,6 +12,7 @@ from mnist_trials.cli.command import Command, Invocation
 from mnist_trials.cli.running import add_override, positive
 from mnist_trials.cli.screen import Screen, cell, duration
 from mnist_trials.errors import UsageError
+from mnist_trials.units import UNITS
 
 if TYPE_CHECKING:
     from mnist_trials.experiment.preview import Preview
@@ -43,7 +44,7 @@ def _show(call: Invocation, found: Preview) -> None:
     screen, unit = call.screen, found.unit
     screen.say(
         f"{found.searcher}: {_count(found.trials, 'trial')}, at most {found.max_concurrent_trials:,} at once, "
-        f"{found.total_units:,} {unit} in all"
+        f"{_units(found.total_units, unit)} in all"
     )
     rows: list[_Row] = []
     for number, bracket in enumerate(found.brackets):
@@ -79,6 +80,12 @@ def _table(screen: Screen, header: Sequence[str], rows: Sequence[_Row]) -> None:
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     Console(file=screen.stream, highlight=False).print(table)
+
+
+def _units(number: int, unit: str) -> str:
+    """`1 epoch`, `20 epochs`; a metric that measures time keeps its name."""
+    one = UNITS[unit].__name__.lower() if number == 1 and unit in UNITS else unit
+    return f"{number:,} {one}"
 
 
 def _count(number: int, what: str) -> str:

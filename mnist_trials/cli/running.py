@@ -98,8 +98,8 @@ def _detach(call: Invocation, experiment_id: int) -> int:
     """Only the id on stdout, for scripts."""
     from mnist_trials.experiment import api
 
-    process = api.detach(experiment_id, home=call.home)
-    call.screen.warn(f"Experiment {experiment_id} runs in the background (controller: process {process}).")
+    controller = api.detach(experiment_id, home=call.home)
+    call.screen.warn(f"Experiment {experiment_id} runs in the background (controller: {controller}).")
     call.screen.warn(f"`{hint(call, f'wait {experiment_id}')}` waits for its end.")
     if not call.screen.json:
         call.screen.say(str(experiment_id))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from mnist_trials.config import sample, trial_seed
+from mnist_trials.config import PluginChoice, sample, trial_seed
+from mnist_trials.errors import PluginError
 from mnist_trials.events import (
     CheckpointSaved,
     DatasetChosen,
@@ -25,9 +26,9 @@ from mnist_trials.events import (
     ValidationCompleted,
     WorkersExited,
 )
-from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.slots import AUTO, resolve_backend
 from mnist_trials.experiment.submission import Submission
-from mnist_trials.plugin import Channel, WorkerSpec, get_plugins
+from mnist_trials.plugin import Backend, Channel, WorkerSpec, get_plugins
 from mnist_trials.records import ErrorInfo, MetricValues
 
 FAKEABLE = "mnist_trials.mnist.data"
@@ -116,10 +117,11 @@ def run(spec: WorkerSpec, channel: Channel) -> int:
 
 def _spec(submission: Submission, folder: Path) -> WorkerSpec:
     config = submission.loaded.config
-    workshop = Workshop(get_plugins(), config, submission.options)
-    _, backend = workshop.backend()
-    slot = workshop.slots(backend)[0]
+    backend = _backend_here(config.backend)
+    (slot,) = backend.slots(1)
     document = config.to_dict()
+    # One process is enough to see whether the trial works; it has the whole batch and whole parameters.
+    document |= {"mesh": None, "shard": False, "resources": {**document["resources"], "slots_per_trial": 1}}
     document["checkpoint_storage"] = {"type": "directory", "container_path": str(folder / "checkpoints")}
     return WorkerSpec(
         experiment_id=1,
@@ -127,7 +129,7 @@ def _spec(submission: Submission, folder: Path) -> WorkerSpec:
         run=1,
         rank=0,
         size=1,
-        slot=slot,
+        slots=(slot,),
         config=document,
         hparams=sample(config.hyperparameters, config.experiment_seed, 1),
         seed=trial_seed(config.experiment_seed, 1),
@@ -136,9 +138,17 @@ def _spec(submission: Submission, folder: Path) -> WorkerSpec:
         log_path=str(folder / "log.txt"),
         checkpoint_root=str(folder / "checkpoints"),
         test_mode=True,
-        environment={**backend.environment(slot), "PYTHONDONTWRITEBYTECODE": "1"},
+        environment={**backend.environment((slot,)), "PYTHONDONTWRITEBYTECODE": "1"},
         target=f"{__name__}:run",
     )
+
+
+def _backend_here(choice: PluginChoice) -> Backend:
+    """What the config names; where that is on a cluster only, what this machine has."""
+    try:
+        return resolve_backend(get_plugins(), choice)[1]
+    except PluginError:
+        return resolve_backend(get_plugins(), PluginChoice(AUTO))[1]
 
 
 def _count(path: Path) -> tuple[int, int]:

@@ -139,6 +139,14 @@ _LOG_POLICY: Final = Section(
     checks=(_pattern_compiles,),
 )
 
+_WATCHDOG: Final = Section(
+    (
+        Key("start_seconds", Whole(1), "By then all ranks of a trial must have met.", 300),
+        Key(
+            "progress_seconds", Whole(1), "A rank that does nothing for so long ends the run, which is restarted.", 600
+        ),
+    )
+)
 _RESUME: Final = Section((Key("from", _PATH, "`last`, `best`, or the path of a checkpoint.", REQUIRED),))
 _WATCH: Final = Section(
     (
@@ -191,6 +199,13 @@ EXPERIMENT: Final = Section(
         Key("backend", _BACKEND, "The kind of device; `auto`: cuda where there is one, else cpu.", {"name": "auto"}),
         Key("precision", Choice(("fp32", "bf16-mixed", "fp16-mixed", "bf16-true")), "In what to compute.", "fp32"),
         Key("mesh", MeshShape(), "How the slots of a trial are arranged. Left out: all split the data."),
+        Key(
+            "shard",
+            Flag(),
+            "Whether slots that split the data split parameters, gradients and optimizer states too (FSDP).",
+            False,
+        ),
+        Key("watchdog", _WATCHDOG, "When a trial of several slots counts as stuck.", _WATCHDOG.defaults()),
         Key("launcher", _LAUNCHER, "How the processes of a trial are started.", {"name": "local"}),
         Key("compile", Choice((True, False, "program")), "Whether the step is compiled, or captured whole.", False),
         Key("loggers", ListOf(_LOGGER), "Who follows the experiment besides the store.", []),

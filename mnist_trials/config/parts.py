@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
 
 from mnist_trials.config.keys import RETENTION
+from mnist_trials.config.launch_layer import uses_launch_layer
 from mnist_trials.units import UNITS, Schedule, Unit
 
 _RETENTION: Final = tuple(key.name for key in RETENTION)
@@ -42,6 +43,14 @@ class Entrypoint:
     def of(cls, value: str | list[str]) -> Entrypoint:
         """The entrypoint: `module:Class` as a string, a command as a list of words."""
         return cls(trial=value) if isinstance(value, str) else cls(command=tuple(value))
+
+    @property
+    def per_rank(self) -> bool:
+        """Whether it is run on every slot of a trial: a Trial class, or a command behind the launch layer.
+
+        Any other command is run once, however many slots its trial has.
+        """
+        return self.trial is not None or uses_launch_layer(self.command)
 
     def to_config(self) -> str | list[str]:
         """As `of` takes it."""
@@ -120,6 +129,15 @@ class Mesh:
 
     data: int
     tensor: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watchdog:
+    """The `watchdog` section."""
+
+    start_seconds: int
+    progress_seconds: int
 
 
 def unit_of(value: Mapping[str, int]) -> Unit:

@@ -16,6 +16,7 @@ from mnist_trials.config.parts import (
     PluginChoice,
     Resources,
     SearcherConfig,
+    Watchdog,
     schedule_of,
     schedule_to_config,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Precision",
     "Resources",
     "SearcherConfig",
+    "Watchdog",
 ]
 
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16-true"]
@@ -50,6 +52,7 @@ _AS_THEY_ARE: Final = (
     "scheduling_unit",
     "data",
     "precision",
+    "shard",
     "compile",
     "on_nan",
     "resume",
@@ -89,6 +92,8 @@ class ExperimentConfig:
     backend: PluginChoice  # name "auto" by default
     precision: Precision
     mesh: Mesh | None
+    shard: bool
+    watchdog: Watchdog
     launcher: PluginChoice  # name "local" by default
     compile: bool | Literal["program"]
     loggers: tuple[PluginChoice, ...]
@@ -115,6 +120,7 @@ class ExperimentConfig:
             log_policies=tuple(values["log_policies"]),
             backend=PluginChoice.of(values["backend"]),
             mesh=None if values["mesh"] is None else Mesh(**values["mesh"]),
+            watchdog=Watchdog(**values["watchdog"]),
             launcher=PluginChoice.of(values["launcher"]),
             loggers=tuple(PluginChoice.of(logger) for logger in values["loggers"]),
         )
@@ -136,6 +142,7 @@ class ExperimentConfig:
             "log_policies": list(self.log_policies),
             "backend": self.backend.to_dict(),
             "mesh": None if self.mesh is None else asdict(self.mesh),
+            "watchdog": asdict(self.watchdog),
             "launcher": self.launcher.to_dict(),
             "loggers": [logger.to_dict() for logger in self.loggers],
         }

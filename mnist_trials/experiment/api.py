@@ -210,17 +210,19 @@ def delete(experiment_id: int, *, home: Home = None) -> None:
             transaction.delete_experiment(experiment_id)
 
 
-def detach(experiment_id: int, *, home: Home = None) -> int:
-    """Start a controller in the background; returns its process id once it is in charge.
+def detach(experiment_id: int, *, home: Home = None) -> str:
+    """Start a controller in the background; returns what to call it (`process 123`) once it is in charge.
 
-    What it prints goes to HOME/experiments/<id>/controller.log. It survives this process and its terminal.
+    What it prints goes to HOME/experiments/<id>/controller.log, unless the launcher runs it elsewhere. It survives
+    this process and its terminal.
 
     Raises:
         UsageError: another process is its controller, or the new one could not take charge (the text has its words).
     """
     folder = resolve_home(home)
-    _require_unended(_row(folder, experiment_id), "activate")
-    return background.start(folder, experiment_id)
+    row = _row(folder, experiment_id)
+    _require_unended(row, "activate")
+    return background.start(folder, row)
 
 
 def is_alive(experiment_id: int, *, home: Home = None) -> bool:

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from types import FrameType
 from typing import final
 
@@ -29,8 +28,10 @@ from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.inbox import Inbox, is_report
 from mnist_trials.experiment.ledger import Ledger, Step
+from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.orders import Ending, Orders
-from mnist_trials.experiment.scheduler import Start, Waiting, schedule
+from mnist_trials.experiment.placement import Placement
+from mnist_trials.experiment.ranks import counts
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.trial_events import TrialEvents
 from mnist_trials.experiment.trials import Trials
@@ -71,9 +72,7 @@ class Controller:
         followers: Followers,
         launcher: Launcher,
         specs: SpecMaker,
-        slots: tuple[Slot, ...],
-        slots_per_trial: int,
-        concurrency: int | None,
+        placement: Placement,
         clock: Clock,
     ) -> None:
         self._experiment_id = experiment_id
@@ -86,9 +85,7 @@ class Controller:
         self._followers = followers
         self._launcher = launcher
         self._specs = specs
-        self._slots = slots
-        self._slots_per_trial = slots_per_trial
-        self._concurrency = concurrency
+        self._placement = placement
         self._clock = clock
         self._inbox = Inbox()
         self._orders = Orders(experiment_id, trials, decisions)
@@ -123,6 +120,7 @@ class Controller:
     def _begin(self, stale_command: int) -> None:
         with self._ledger.step() as step:
             step.transaction.take_commands(self._experiment_id, stale_command)
+            step.transaction.forget_holdings(self._experiment_id)  # an earlier controller's
             step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ACTIVE, message="")
             self._decisions.begin(step)
             self._events.ends.close_lost(step)
@@ -135,9 +133,10 @@ class Controller:
     def _loop(self) -> None:
         while True:
             self._handle_signals()
-            self._handle_commands()
-            while self._orders.ending is None and (start := self._next_start()) is not None:
-                self._launch(start)
+            changed = self._store.changed_elsewhere()
+            if changed:
+                self._handle_commands()
+            self._start_trials(changed)
             if self._idle():
                 return
             self._take(self._inbox.get(_TICK_SECONDS))
@@ -160,32 +159,39 @@ class Controller:
             self._decisions.give_up_waiting(step)
         return False
 
-    def _next_start(self) -> Start | None:
-        first = self._trials.first_ready()
-        if first is None:
-            return None
-        running = self._trials.running.values()
-        taken = {slot.id for trial in running for slot in trial.slots}
-        free = [slot for slot in self._slots if slot.id not in taken]
-        room = None if self._concurrency is None else self._concurrency - len(running)
-        starts = schedule([Waiting(first.row.trial_id, self._slots_per_trial)], free, room)
-        return starts[0] if starts else None
+    def _start_trials(self, changed: bool) -> None:
+        while self._orders.ending is None and (trial := self._placement.next(changed=changed)) is not None:
+            self._start(trial)
+        if self._orders.ending is not None or self._placement.waits_in_vain:
+            self._withdraw()
 
-    def _launch(self, start: Start) -> None:
-        trial = self._trials.live[start.trial_id]
-        trial.runs += 1
-        points = self._search.validate_at(start.trial_id) if trial.can_hold else ()
-        trial.holds_at = trial.hold_point(awaited=bool(self._trials.heirs(start.trial_id)))
-        handle = self._launcher.create(self._specs.specs(trial, start.slots, points))
+    def _withdraw(self) -> None:
+        if self._placement.waits:
+            with self._ledger.step() as step:
+                self._placement.withdraw(step)
+
+    def _start(self, trial: LiveTrial) -> None:
         with self._ledger.step() as step:
+            slots = self._placement.take(step, trial)
+            if slots is None:
+                return
+            trial.runs += 1
             trial.row = replace(trial.row, state=TrialState.STARTING, message="")
-            trial.run = _new_run(start, trial.runs, step.transaction.time)
+            trial.run = _new_run(trial, slots, step.transaction.time)
             step.transaction.put_trial(trial.row)
             step.transaction.put_run(self._experiment_id, trial.run)
-        fault_point("controller.before_start")
-        trial.handle, trial.slots = handle, start.slots
+        trial.slots = slots
         self._trials.place(trial)
-        run = trial.runs
+        self._launch(trial)
+
+    def _launch(self, trial: LiveTrial) -> None:
+        trial_id, run = trial.row.trial_id, trial.runs
+        points = self._search.validate_at(trial_id) if trial.can_hold else ()
+        trial.holds_at = trial.hold_point(awaited=bool(self._trials.heirs(trial_id)))
+        workers = self._specs.specs(trial, trial.slots, points)
+        handle = self._launcher.create(workers)
+        fault_point("controller.before_start")
+        trial.handle = handle
         try:
             handle.start(self.deliver)
         except KeyboardInterrupt:
@@ -194,8 +200,7 @@ class Controller:
         if self._broken is not None:
             raise self._broken
         if self._in_process and trial.running and trial.runs == run:  # torn out of the trial by a second signal
-            codes = (None,) * len(start.slots)
-            self._take([WorkersExited(trial_id=start.trial_id, run=run, exit_codes=codes)])
+            self._take([WorkersExited(trial_id=trial_id, run=run, exit_codes=(None,) * len(workers))])
 
     def deliver(self, event: Event) -> None:
         """Hand over an event of a worker; may be called from any thread."""
@@ -210,7 +215,8 @@ class Controller:
         try:
             self._take([event])
             self._handle_signals()
-            self._handle_commands()
+            if self._store.changed_elsewhere():
+                self._handle_commands()
         except BaseException as error:
             # The trial's own code lies between here and the loop and must not swallow this.
             self._broken = error
@@ -219,7 +225,7 @@ class Controller:
             self._busy = False
 
     def _take(self, events: Sequence[Event]) -> None:
-        told = [event for event in events if self._is_of_open_run(event)]
+        told = [event for event in events if self._counts(event)]
         progress = [event for event in told if isinstance(event, ProgressReported)]
         if len(progress) == len(told) and not any(self._progress_due(event) for event in progress):
             for report in progress:
@@ -234,12 +240,10 @@ class Controller:
                 self._events.apply(step, trial, trial.run, event)
             if self._events.ends.held:
                 self._orders.pause(step)
-            for event in told:
-                step.then(partial(self._followers.event, event))
 
-    def _is_of_open_run(self, event: Event) -> bool:
+    def _counts(self, event: Event) -> bool:
         trial = self._trials.live.get(event.trial_id)
-        return trial is not None and trial.run is not None and event.run == trial.run.run
+        return trial is not None and trial.run is not None and event.run == trial.run.run and counts(trial, event)
 
     def _progress_due(self, event: ProgressReported) -> bool:
         trial = self._trials.live[event.trial_id]
@@ -250,8 +254,6 @@ class Controller:
         return True
 
     def _handle_commands(self) -> None:
-        if not self._store.changed_elsewhere():
-            return
         for number, command in self._store.waiting_commands(self._experiment_id):
             with self._ledger.step() as step:
                 step.transaction.take_commands(self._experiment_id, number)
@@ -336,16 +338,16 @@ class Controller:
                 raise KeyboardInterrupt  # out of the trial that runs in this thread
 
 
-def _new_run(start: Start, number: int, time: float) -> RunRow:
+def _new_run(trial: LiveTrial, slots: Sequence[Slot], time: float) -> RunRow:
     return RunRow(
-        trial_id=start.trial_id,
-        run=number,
+        trial_id=trial.row.trial_id,
+        run=trial.runs,
         outcome=None,
         start_batches=0,
         batches=0,
         backend="",
         device="",
-        slots=tuple(slot.id for slot in start.slots),
+        slots=tuple(slot.id for slot in slots),
         exit_codes=(),
         error=None,
         started=time,

@@ -30,6 +30,10 @@ class Followers:
         """See `Logger.event`."""
         self._each(lambda logger: logger.event(event))
 
+    def waiting(self, trial_id: int, why: str) -> None:
+        """See `Logger.waiting`."""
+        self._each(lambda logger: logger.waiting(trial_id, why))
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """See `Logger.finish`."""
         self._each(lambda logger: logger.finish(summary))

@@ -13,14 +13,17 @@ from mnist_trials.experiment.controller import Controller
 from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.leases import Leases
 from mnist_trials.experiment.ledger import Ledger
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.experiment.machinery import Machinery, Workshop
+from mnist_trials.experiment.placement import Placement
 from mnist_trials.experiment.recovery import clear_leftovers, load_trials, remove_orphans, settle
 from mnist_trials.experiment.replay import bring_back
 from mnist_trials.experiment.search import Search
-from mnist_trials.experiment.slots import concurrency, slots_per_trial
+from mnist_trials.experiment.slots import concurrency
 from mnist_trials.experiment.trial_events import TrialEvents
+from mnist_trials.experiment.trials import Trials
 from mnist_trials.experiment.workers import DEFAULT_TARGET, SpecMaker
 from mnist_trials.plugin import Logger, get_plugins
 from mnist_trials.plugin.logger import LoggerContext
@@ -116,10 +119,15 @@ class _Charge:
             events=TrialEvents(experiment_id, config, trials, decisions, followers, restarts),
             followers=followers,
             launcher=machinery.launcher,
-            specs=SpecMaker(files, self._experiment.config, self._experiment.options, machinery.backend, target),
-            slots=machinery.slots,
-            slots_per_trial=slots_per_trial(config),
-            concurrency=concurrency(config),
+            specs=SpecMaker(
+                files=files,
+                document=self._experiment.config,
+                options=self._experiment.options,
+                per_rank=config.entrypoint.per_rank,
+                backend=machinery.backend,
+                target=target,
+            ),
+            placement=self._placement(trials, followers),
             clock=self._clock,
         )
         followers.start(
@@ -133,6 +141,19 @@ class _Charge:
         controller.run(stale_command)
         remove_orphans(self._reader, experiment_id)
         followers.finish(self._reader.summary(experiment_id))
+
+    def _placement(self, trials: Trials, followers: Followers) -> Placement:
+        offer = self._machinery.offer
+        shared = None if offer.units is None else Leases(self._files.home, self._experiment.id, offer.units)
+        return Placement(
+            offer=offer,
+            leases=shared,
+            concurrency=concurrency(self._config),
+            trials=trials,
+            store=self._store,
+            followers=followers,
+            clock=self._clock,
+        )
 
     def _note(self, message: str) -> None:
         with self._store.transaction() as transaction:

@@ -25,6 +25,7 @@ class LiveTrial:
     slots: tuple[Slot, ...] = ()
     asked: Outcome | None = None
     reported: bool = False
+    notices: dict[str, int] = field(default_factory=dict)  # of the attempt that is on: text, and which rank said it
     metric_missing: bool = False  # said already
     time_missing: bool = False  # said already
     progress_stored: float = float("-inf")  # monotonic seconds

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from mnist_trials.config import ExperimentConfig, sample
 from mnist_trials.config.schema import PluginChoice
-from mnist_trials.experiment.slots import concurrency, first_trials, resolve_backend, slots_per_trial, take_slots
+from mnist_trials.experiment.offer import Offer, make_offer
+from mnist_trials.experiment.slots import concurrency, first_trials, resolve_backend
 from mnist_trials.plugin import (
     Backend,
     CheckpointStorage,
     Launcher,
     Logger,
-    PluginError,
     PluginManager,
     PluginRecord,
     Searcher,
     SearcherContext,
 )
-from mnist_trials.records import Slot
 
 DEFAULT_STORAGE = PluginChoice("directory")
 TEST_SEARCHER = "single"
@@ -34,9 +34,8 @@ class Machinery:
 
     searcher: Searcher
     launcher: Launcher
-    backend_name: str
     backend: Backend
-    slots: tuple[Slot, ...]
+    offer: Offer
     loggers: tuple[Logger, ...]
 
 
@@ -54,15 +53,18 @@ class Workshop:
 
     def machinery(self) -> Machinery:
         """All that a controller needs."""
-        name, backend = self.backend()
-        return Machinery(
-            searcher=self._searcher_to_run(),
-            launcher=self.launcher(),
-            backend_name=name,
-            backend=backend,
-            slots=self.slots(backend),
-            loggers=tuple(self.logger(choice) for choice in self._config.loggers),
-        )
+        with ExitStack() as undo:
+            launcher = undo.enter_context(closing(self.launcher()))
+            name, backend = self.backend(launcher)
+            made = Machinery(
+                searcher=self._searcher_to_run(),
+                launcher=launcher,
+                backend=backend,
+                offer=self.offer(name, backend, launcher),
+                loggers=tuple(self.logger(choice) for choice in self._config.loggers),
+            )
+            undo.pop_all()
+        return made
 
     def searcher(self) -> Searcher:
         """The config's searcher, fresh."""
@@ -85,18 +87,13 @@ class Workshop:
         record: PluginRecord[CheckpointStorage] = self._plugins.find("checkpoint_storage", choice.name)
         return record.make(choice.options, default_root)
 
-    def backend(self) -> tuple[str, Backend]:
-        """The backend and its name, `auto` resolved."""
-        return resolve_backend(self._plugins, self._config.backend)
+    def backend(self, launcher: Launcher | None) -> tuple[str, Backend]:
+        """The backend and its name, `auto` resolved. `launcher` None: on this machine."""
+        return resolve_backend(self._plugins, self._config.backend, launcher)
 
-    def slots(self, backend: Backend) -> tuple[Slot, ...]:
-        """The slots of this machine for the experiment: enough for one trial at least."""
-        slots = take_slots(backend, self._config, self._options.get("slots"), self._at_once())
-        needed = slots_per_trial(self._config)
-        if needed > len(slots):
-            there = ", ".join(f"{slot.id} ({slot.description})" for slot in slots) or "none"
-            raise PluginError(f"a trial takes {needed} slots, but this machine offers {len(slots)}: {there}")
-        return slots
+    def offer(self, name: str, backend: Backend, launcher: Launcher) -> Offer:
+        """The slots for the experiment: enough for one trial at least."""
+        return make_offer(name, backend, launcher, self._config, self._options.get("slots"), self._at_once())
 
     def _searcher_to_run(self) -> Searcher:
         """With --test one trial of the search, to see that it works."""

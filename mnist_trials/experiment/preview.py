@@ -15,12 +15,13 @@ from mnist_trials.config import ExperimentConfig, load, sample
 from mnist_trials.config.space import points
 from mnist_trials.errors import PluginError
 from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.offer import slots_per_trial
 from mnist_trials.experiment.planned import planned_duration, planned_lengths
 from mnist_trials.experiment.simulation import check_searcher
 from mnist_trials.experiment.simulation.records import Conditions
 from mnist_trials.experiment.simulation.search import Simulation, places
 from mnist_trials.experiment.simulation.validations import searcher_unit
-from mnist_trials.experiment.slots import concurrency, first_trials, slots_per_trial
+from mnist_trials.experiment.slots import concurrency, first_trials
 from mnist_trials.plugin import Bracket, SearcherContext, get_plugins
 
 _MOST_EVENTS = 1_000_000
@@ -127,7 +128,7 @@ def _plan(config: ExperimentConfig) -> Sequence[Bracket] | None:
     searcher = Workshop(get_plugins(), config, {}).searcher()
     try:
         return searcher.brackets()
-    except Exception as error:  # foreign code
+    except (Exception, SystemExit) as error:  # foreign code
         raise PluginError(
             f"The searcher '{config.searcher.name}' failed in brackets: {type(error).__name__}: {error}."
         ) from error
@@ -149,7 +150,7 @@ def _begun_at_once(config: ExperimentConfig) -> int:
 def _counted(config: ExperimentConfig, at_once: int, slots: int | None) -> tuple[list[Bracket], float]:
     """The brackets of a search without a plan as they come out, and how long it takes in the time of one unit."""
     dice = Random(config.experiment_seed)  # noqa: S311
-    offered = max(at_once, 1) * slots_per_trial(config) if slots is None else slots
+    offered = max(at_once, 1) * slots_per_trial(config, 1) if slots is None else slots
     search = Simulation(config, lambda hparams, units: dice.random(), slots=offered, conditions=_Bounded(config))
     result = search.run()
     by_bracket: dict[int, list[int]] = {}

@@ -62,6 +62,7 @@ class RunEnds:
             error=run.error,
             exit_codes=exit_codes,
             reason=reason,
+            started=bool(run.backend),
             batches=run.batches,
             command=self._command,
             reported=trial.reported,
@@ -79,9 +80,10 @@ class RunEnds:
 
     def _end_run(self, step: Step, trial: LiveTrial, run: RunRow) -> None:
         step.transaction.put_run(self._experiment_id, replace(run, ended=step.transaction.time))
+        step.transaction.release(self._experiment_id, run.trial_id)
         trial.previous_error = run.error
         trial.run, trial.handle, trial.slots, trial.asked, trial.reported = None, None, (), None, False
-        trial.holds_at = None
+        trial.holds_at, trial.notices = None, {}
 
     def _carry_out(self, step: Step, trial: LiveTrial, verdict: Verdict) -> None:
         decisions, error, message = self._decisions, verdict.error, verdict.message

@@ -116,7 +116,7 @@ class Search:
         try:
             answer = method(*arguments)
             return list(answer) if isinstance(answer, Iterator) else answer  # a generator's code runs only now
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"The searcher '{self.name}' failed in {method.__name__}: {type(error).__name__}: {error}"
             ) from error

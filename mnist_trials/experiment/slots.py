@@ -1,7 +1,8 @@
-"""The slots of this machine: what there is, what an experiment takes, and who holds them."""
+"""The slots of this machine, who holds them, and who waits for them; and which backend an experiment is for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -9,11 +10,21 @@ from typing import final
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.config.schema import PluginChoice
 from mnist_trials.errors import PluginError
-from mnist_trials.experiment.home import ExperimentFiles, resolve_home
-from mnist_trials.experiment.lock import is_locked
-from mnist_trials.plugin import Backend, Create, PluginManager, PluginRecord, Searcher, SearcherContext, get_plugins
-from mnist_trials.records import ExperimentState, Slot
-from mnist_trials.store import Reader, open_reader
+from mnist_trials.experiment.home import resolve_home
+from mnist_trials.experiment.leases import living, units_of_machine
+from mnist_trials.plugin import (
+    Backend,
+    Create,
+    Launcher,
+    PluginManager,
+    PluginRecord,
+    Searcher,
+    SearcherContext,
+    get_plugins,
+)
+from mnist_trials.records import Slot
+from mnist_trials.store import open_reader
+from mnist_trials.store.rows import WaitingRow
 
 AUTO = "auto"
 _PREFERRED = ("cuda", "cpu")
@@ -31,52 +42,76 @@ class SlotHolder:
 @final
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """A slot of this machine and the trials of live experiments on it (CPU slots may be shared by experiments)."""
+    """A slot of this machine, the trials that hold it, and the experiments that wait for it, the first first.
+
+    Only such count whose experiment has a controller.
+    """
 
     slot: Slot
     holders: tuple[SlotHolder, ...]
+    waiting: tuple[WaitingRow, ...]
 
 
 def machine_slots(home: str | Path | None = None) -> list[SlotStatus]:
     """All slots of all available backends, by backend and index.
 
-    The CPU is divided as each experiment wants; it is listed here as it is divided by default.
+    The cores of the CPU are one slot each here, however experiments divide them.
     """
     plugins = get_plugins()
     backends = [record for record in _unique(plugins) if record.available() is None]
     with open_reader(resolve_home(home)) as reader:
-        holders = _holders(reader)
-    return [
-        SlotStatus(slot, tuple(holders.get(slot.id, ())))
-        for record in backends
-        for slot in record.factory({}).slots(None)
-    ]
+        holdings = living(reader.home, reader.holdings())
+    found: list[SlotStatus] = []
+    for slots in (record.factory({}).slots(None) for record in backends):
+        for number, slot in enumerate(slots):
+            units = units_of_machine(slots[: number + 1]) - units_of_machine(slots[:number])
+            held = {(row.experiment_id, row.trial_id) for row in holdings.leases if row.unit in units}
+            waiting = tuple(row for row in holdings.waiting if row.units & units)
+            found.append(SlotStatus(slot, tuple(SlotHolder(*holder) for holder in sorted(held)), waiting))
+    return found
 
 
-def resolve_backend(plugins: PluginManager, choice: PluginChoice) -> tuple[str, Backend]:
-    """The backend of `choice` by its own name; for `auto` cuda where this machine has a device, else cpu.
+def resolve_backend(
+    plugins: PluginManager, choice: PluginChoice, launcher: Launcher | None = None
+) -> tuple[str, Backend]:
+    """The backend of `choice` by its own name; for `auto` cuda where there is a device, else cpu.
+
+    Where `launcher` has slots elsewhere, devices are looked for there, and this machine may be without.
 
     Raises:
         PluginError: it is unknown, unavailable, or does not take the options.
     """
-    if choice.name != AUTO:
-        record = plugins.find("backend", choice.name)
-        return record.name, record.factory(choice.options)
-    if choice.options:
-        raise PluginError(f"The backend '{AUTO}' takes no options; name a backend to give it {sorted(choice.options)}.")
     known = plugins.backends()
-    for name in _PREFERRED:
-        if name in known and known[name].available() is None:
+    if choice.name == AUTO:
+        if choice.options:
+            raise PluginError(
+                f"The backend '{AUTO}' takes no options; name a backend to give it {sorted(choice.options)}."
+            )
+        return _preferred(known, launcher)
+    elsewhere = choice.name in known and _has_slots(launcher, choice.name) is not None
+    record = known[choice.name] if elsewhere else plugins.find("backend", choice.name)
+    return record.name, record.factory(choice.options)
+
+
+def _preferred(known: Mapping[str, PluginRecord[Backend]], launcher: Launcher | None) -> tuple[str, Backend]:
+    for name in (name for name in _PREFERRED if name in known):
+        elsewhere = _has_slots(launcher, name)
+        if elsewhere or (elsewhere is None and known[name].available() is None):
             backend = known[name].factory({})
-            if backend.slots(None):
+            if elsewhere or backend.slots(None):
                 return name, backend
     raise PluginError(f"No backend of {', '.join(_PREFERRED)} is available; name another one as `backend`.")
 
 
-def slots_per_trial(config: ExperimentConfig) -> int:
-    """How many slots each trial takes."""
-    wanted = config.resources.slots_per_trial
-    return 1 if wanted == "auto" else wanted
+def _has_slots(launcher: Launcher | None, backend: str) -> bool | None:
+    """Whether `launcher` has slots for `backend` elsewhere; None: it works on this machine."""
+    if launcher is None:
+        return None
+    try:
+        slots = launcher.slots(backend, 1, 1)
+    except PluginError:
+        return False
+    return None if slots is None else bool(slots)
 
 
 def concurrency(config: ExperimentConfig) -> int | None:
@@ -92,43 +127,12 @@ def first_trials(searcher: Searcher, context: SearcherContext) -> int:
     """
     try:
         return sum(isinstance(action, Create) for action in searcher.initial_trials(context))
-    except Exception as error:  # foreign code
+    except (Exception, SystemExit) as error:  # foreign code
         raise PluginError(
             f"the searcher ({type(searcher).__name__}) failed in initial_trials: {type(error).__name__}: {error}"
         ) from error
 
 
-def take_slots(backend: Backend, config: ExperimentConfig, offered: int | None, at_once: int) -> tuple[Slot, ...]:
-    """The slots of this machine that an experiment works with.
-
-    `offered` (--slots) slots where that is given, else as many as `at_once` trials can use; `resources.max_slots`
-    bounds both.
-
-    Raises:
-        PluginError: there are not so many; the text says what is there.
-    """
-    bound = config.resources.max_slots
-    if offered is None:
-        present = len(backend.slots(None))
-        if present == 0:
-            raise PluginError("this machine has no slot for it")
-        offered = min(present, max(at_once, 1) * slots_per_trial(config))
-    return backend.slots(offered if bound is None else min(offered, bound))
-
-
 def _unique(plugins: PluginManager) -> list[PluginRecord[Backend]]:
     known = plugins.backends()
     return [known[name] for name in plugins.names("backend")]
-
-
-def _holders(reader: Reader) -> dict[str, list[SlotHolder]]:
-    holders: dict[str, list[SlotHolder]] = {}
-    for experiment in reader.experiments():
-        if experiment.state not in (ExperimentState.ACTIVE, ExperimentState.STOPPING):
-            continue
-        if not is_locked(ExperimentFiles(reader.home, experiment.id).lock):
-            continue
-        for run in reader.open_runs(experiment.id):
-            for slot in run.slots:
-                holders.setdefault(slot, []).append(SlotHolder(experiment.id, run.trial_id))
-    return holders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from mnist_trials.errors import ConfigError, PluginError, Problem, StoreError, U
 from mnist_trials.experiment import warm_start
 from mnist_trials.experiment.entrypoint import check_entrypoint
 from mnist_trials.experiment.home import ExperimentFiles, last_number, resolve_home
-from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.machinery import DEFAULT_STORAGE, Workshop
 from mnist_trials.experiment.snapshot import take_snapshot
 from mnist_trials.experiment.staging import staging
 from mnist_trials.experiment.warm_start import Source, find_source
-from mnist_trials.plugin import get_plugins
+from mnist_trials.plugin import CheckpointStorage, Launcher, get_plugins
 from mnist_trials.store import Store, open_store
 
 
@@ -36,7 +37,7 @@ class Submission:
     def warnings(self) -> tuple[str, ...]:
         """What a person should hear of before it runs."""
         found = _one_trial(self.loaded.config) if self.options.get("test") else _few_points(self.loaded)
-        return (*self.loaded.warnings, *_kept(self.loaded.config), *found)
+        return (*self.loaded.warnings, *_kept(self.loaded.config), *_run_once(self.loaded), *found)
 
 
 def check(
@@ -112,6 +113,20 @@ def _kept(config: ExperimentConfig) -> Iterator[str]:
         )
 
 
+def _run_once(loaded: Loaded) -> Iterator[str]:
+    """What to say where a trial has several slots and its command does not start once for each."""
+    config = loaded.config
+    if config.resources.slots_per_trial != 1 and not config.entrypoint.per_rank:
+        command = shlex.join(config.entrypoint.command)
+        yield str(
+            loaded.problem(
+                "entrypoint",
+                f"this command is run once, with all slots of its trial. To run it on every slot: "
+                f"'python3 -m mnist_trials.launch.torch_distributed {command}'.",
+            )
+        )
+
+
 def _one_trial(config: ExperimentConfig) -> Iterator[str]:
     """What to say where a search is only tested."""
     if config.searcher.name != "single":
@@ -166,17 +181,6 @@ def _options(slots: int | None, data_root: str | Path | None, test: bool) -> dic
 def _not_yet(loaded: Loaded) -> Iterator[Problem]:
     """What the schema has and this version cannot do yet."""
     config = loaded.config
-    slots = config.resources.slots_per_trial
-    if slots == "auto":
-        yield loaded.problem(
-            "resources.slots_per_trial", "'auto' is not supported by this version yet, which trains on one slot; use 1."
-        )
-    elif slots > 1:
-        yield loaded.problem(
-            "resources.slots_per_trial", f"{slots} slots per trial: this version trains a trial on one slot only."
-        )
-    if config.mesh is not None and config.mesh.data * config.mesh.tensor > 1:
-        yield loaded.problem("mesh", "a mesh of several slots: this version trains a trial on one slot only.")
     cannot: list[tuple[str, bool]] = [
         ("compile", config.compile == "program"),
         ("resume", config.resume is not None),
@@ -201,44 +205,73 @@ def _warm_start(loaded: Loaded, home: Path) -> tuple[Source | None, list[Problem
 
 
 def _entrypoint(loaded: Loaded, context: Path) -> Iterator[Problem]:
-    if wrong := check_entrypoint(loaded.config.entrypoint, context):
+    config = loaded.config
+    if wrong := check_entrypoint(config.entrypoint, context):
         yield loaded.problem("entrypoint", f"entrypoint: {wrong}")
+    if config.mesh is not None and config.mesh.data * config.mesh.tensor > 1 and not config.entrypoint.per_rank:
+        yield loaded.problem(
+            "mesh",
+            "a mesh arranges processes, but the command of 'entrypoint' is run once for all slots of a trial. To run "
+            "it on every slot, put 'python3 -m mnist_trials.launch.torch_distributed' before it.",
+        )
 
 
 def _plugins(loaded: Loaded, options: Mapping[str, Any]) -> Iterator[Problem]:
     config = loaded.config
     workshop = Workshop(get_plugins(), config, options)
+    made: dict[str, Any] = {}
     checks: list[tuple[str, Callable[[], object]]] = [
         ("searcher.name", workshop.searcher),
         ("launcher", workshop.launcher),
         ("checkpoint_storage", lambda: workshop.storage(Path("/"))),
         *((f"loggers.{number}", _logger(workshop, config, number)) for number in range(len(config.loggers))),
     ]
-    failed = False
     for path, make in checks:
         try:
-            make()
+            made[path] = make()
         except PluginError as error:
-            failed = True
             yield loaded.problem(path, str(error))
+    launcher: Launcher | None = made.get("launcher")
+    if launcher is None:
+        yield from _backend(loaded, workshop, None, None)
+        return
+    # It is not closed: a launcher that had to connect to a cluster for this may stay so for the controller.
+    yield from _out_of_reach(loaded, launcher, made.get("checkpoint_storage"))
     # How many slots an experiment takes depends on its searcher.
-    yield from _backend(loaded, workshop, options.get("slots"), with_slots=not failed)
+    yield from _backend(loaded, workshop, launcher, options.get("slots"), with_slots=len(made) == len(checks))
 
 
 def _logger(workshop: Workshop, config: ExperimentConfig, number: int) -> Callable[[], object]:
     return lambda: workshop.logger(config.loggers[number])
 
 
-def _backend(loaded: Loaded, workshop: Workshop, offered: int | None, *, with_slots: bool) -> Iterator[Problem]:
+def _out_of_reach(loaded: Loaded, launcher: Launcher, storage: CheckpointStorage | None) -> Iterator[Problem]:
+    """Workers on other machines that could not save their checkpoints where this one finds them."""
+    if storage is None or not storage.local or not launcher.leaves_machine:
+        return
+    config = loaded.config
+    given = config.checkpoint_storage.storage
+    where = f"'{DEFAULT_STORAGE.name if given is None else given.name}'{' (the default)' if given is None else ''}"
+    yield loaded.problem(
+        "launcher" if given is None else "checkpoint_storage",
+        f"the launcher '{config.launcher.name}' may run trials on other machines, which cannot reach the checkpoint "
+        f"storage {where} of this one. Name one that all of them reach, such as "
+        "'checkpoint_storage: {type: shared_fs, host_path: ...}' on a file system that they share.",
+    )
+
+
+def _backend(
+    loaded: Loaded, workshop: Workshop, launcher: Launcher | None, offered: int | None, *, with_slots: bool = False
+) -> Iterator[Problem]:
     try:
-        _, backend = workshop.backend()
+        name, backend = workshop.backend(launcher)
     except PluginError as error:
         yield loaded.problem("backend", str(error))
         return
-    if not with_slots:
+    if launcher is None or not with_slots:
         return
     try:
-        workshop.slots(backend)
+        workshop.offer(name, backend, launcher)
     except PluginError as error:
         if offered is not None:
             yield Problem(str(error), f"--slots {offered}")

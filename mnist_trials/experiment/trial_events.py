@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, final
 
 from mnist_trials.config import ExperimentConfig
@@ -28,6 +29,7 @@ from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.ledger import Step
 from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.ranks import with_exit
 from mnist_trials.experiment.run_ends import RunEnds
 from mnist_trials.experiment.trials import Trials
 from mnist_trials.experiment.validations import Validations
@@ -63,12 +65,14 @@ class TrialEvents:
         )
 
     def apply(self, step: Step, trial: LiveTrial, run: RunRow, event: Event) -> None:
-        """Apply `event`, which is of `run`, the attempt of `trial` that is on.
+        """Apply `event`, which is of `run`, the attempt of `trial` that is on, and have the followers told.
 
         Raises:
             UnknownMetric: see `Validations.take`.
         """
         self._APPLY[type(event)](self, step, trial, run, event)
+        if not isinstance(event, TrialExited) or with_exit(run, event) is not run:
+            step.then(partial(self._followers.event, event))
 
     def note_progress(self, trial: LiveTrial, event: ProgressReported) -> None:
         """Take note of progress in memory; it is stored with what is stored of the trial next."""
@@ -85,7 +89,8 @@ class TrialEvents:
         step.then(lambda: self._followers.event(told))
 
     def _launched(self, step: Step, trial: LiveTrial, run: RunRow, event: WorkersLaunched) -> None:
-        self._put_run(step, trial, replace(run, processes=event.processes))
+        known = run.processes
+        self._put_run(step, trial, replace(run, processes=(*known, *(p for p in event.processes if p not in known))))
 
     def _started(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialStarted) -> None:
         transaction, row = step.transaction, trial.row
@@ -153,15 +158,11 @@ class TrialEvents:
         self.notice(step, trial, f"the checkpoint {event.uuid} is damaged and was not used: {event.reason}")
 
     def _held(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialHeld) -> None:
-        if event.rank == 0:  # the answer goes to every rank
-            step.then(trial.answer)
+        step.then(trial.answer)
 
     def _exited(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialExited) -> None:
         trial.reported = True
-        run = replace(run, batches=max(event.batches, run.batches))
-        if run.error is None:  # of several ranks the first that fails is the cause
-            run = replace(run, outcome=event.outcome, error=event.error)
-        self._put_run(step, trial, run)
+        self._put_run(step, trial, replace(with_exit(run, event), batches=max(event.batches, run.batches)))
 
     def _gone(self, step: Step, trial: LiveTrial, run: RunRow, event: WorkersExited) -> None:
         self.ends.close(step, trial, run, event.exit_codes, event.reason)

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import final
 
+from mnist_trials.experiment.ranks import is_consequence
 from mnist_trials.records import ErrorInfo, Outcome
 
 # Sent by people, schedulers and the kernel's out-of-memory killer: they say nothing about what the trial did.
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+_MEMORY = " (out of memory, perhaps)"
 
 # Words of the system that stand in the message of whoever ran into a full disk: a checkpoint, a library, the launcher.
 _DISK_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
@@ -39,8 +42,9 @@ class RunEnd:
 
     outcome: Outcome | None  # the worker's own word, if it had time for one
     error: ErrorInfo | None
-    exit_codes: tuple[int | None, ...]
-    reason: str | None  # from the launcher, when it could not start the processes
+    exit_codes: tuple[int | None, ...]  # by rank
+    reason: str | None  # from the launcher, when it could not start the processes, or lost them
+    started: bool  # it came to training
     batches: int  # as far as is known
     command: bool  # the entrypoint is a command, not a Trial class
     reported: bool  # the worker sent something about training
@@ -83,7 +87,8 @@ def judge(run: RunEnd, *, previous: ErrorInfo | None, restarts: int, max_restart
         return Verdict(End.PAUSED)
     if run.error is None and _clean(run) and run.command and run.reported:
         return Verdict(End.COMPLETED)
-    return _failure(run, run.error or _died(run), previous, restarts, max_restarts)
+    told = None if run.reason is not None and is_consequence(run.error) else run.error
+    return _failure(run, told or _died(run), previous, restarts, max_restarts)
 
 
 def _failure(run: RunEnd, error: ErrorInfo, previous: ErrorInfo | None, restarts: int, max_restarts: int) -> Verdict:
@@ -92,7 +97,7 @@ def _failure(run: RunEnd, error: ErrorInfo, previous: ErrorInfo | None, restarts
         return Verdict(End.HELD, error, what)
     if not error.retryable:
         return Verdict(End.ERROR, error, what)
-    if not _by_outside_signal(run) and _same(error, previous):
+    if not _from_outside(run) and _same(error, previous):
         return Verdict(End.ERROR, error, f"{what} (twice at batch {error.batches}: not tried again)")
     if restarts >= max_restarts:
         tried = f" ({restarts} restarts, as many as max_restarts allows)" if restarts else ""
@@ -112,17 +117,24 @@ def _clean(run: RunEnd) -> bool:
     return run.reason is None and all(code == 0 for code in run.exit_codes)
 
 
-def _by_outside_signal(run: RunEnd) -> bool:
-    return run.error is None and any(code is not None and -code in _FROM_OUTSIDE for code in run.exit_codes)
+def _from_outside(run: RunEnd) -> bool:
+    if run.reason is not None:
+        return run.started  # a machine was lost
+    return run.error is None and any(code is not None and -code in _FROM_OUTSIDE for _, code in _causes(run))
+
+
+def _causes(run: RunEnd) -> list[tuple[int, int | None]]:
+    """The ranks that ended in a bad way, with their exit codes; without those that were killed because of them."""
+    bad = [(rank, code) for rank, code in enumerate(run.exit_codes) if code != 0]
+    return [(rank, code) for rank, code in bad if code != -signal.SIGKILL] or bad
 
 
 def _died(run: RunEnd) -> ErrorInfo:
     """The error of a run whose worker said none itself."""
     if run.reason is not None:
-        return _error("WorkersNotStarted", run.reason, run.batches)
+        return _error("WorkersLost" if run.started else "WorkersNotStarted", run.reason, run.batches)
     if not _clean(run):
-        deaths = [_death(rank, code) for rank, code in enumerate(run.exit_codes) if code != 0]
-        return _error("WorkerDied", "; ".join(deaths) or "its end was not seen", run.batches)
+        return _error("WorkerDied", _deaths(_causes(run)) or "its end was not seen", run.batches)
     if run.command:
         text = (
             "the command ended with status 0 but reported nothing: it must open its context with "
@@ -131,6 +143,13 @@ def _died(run: RunEnd) -> ErrorInfo:
         return _error("NothingReported", text, run.batches, retryable=False)
     text = "the process ended with status 0 in the middle of training; does something in the trial call sys.exit()?"
     return _error("WorkerDied", text, run.batches)
+
+
+def _deaths(causes: list[tuple[int, int | None]]) -> str:
+    if len(causes) > 1 and all(code == -signal.SIGKILL for _, code in causes):
+        ranks = ", ".join(str(rank) for rank, _ in causes)
+        return f"one of the ranks {ranks} was ended by SIGKILL{_MEMORY}, and the others because of it"
+    return "; ".join(_death(rank, code) for rank, code in causes)
 
 
 def _death(rank: int, code: int | None) -> str:
@@ -142,8 +161,7 @@ def _death(rank: int, code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    memory = " (out of memory, perhaps)" if name == "SIGKILL" else ""
-    return f"rank {rank} was ended by {name}{memory}"
+    return f"rank {rank} was ended by {name}{_MEMORY if name == 'SIGKILL' else ''}"
 
 
 def _error(kind: str, message: str, batches: int, *, retryable: bool = True) -> ErrorInfo:

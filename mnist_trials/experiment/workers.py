@@ -17,29 +17,31 @@ DEFAULT_TARGET = "mnist_trials.worker.main:run"
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpecMaker:
     """Makes the specs of one experiment's workers."""
 
     files: ExperimentFiles
     document: Mapping[str, Any]  # the resolved config
     options: Mapping[str, Any]
+    per_rank: bool  # the entrypoint is run on every slot of a trial; else once for all of them
     backend: Backend
     target: str
 
     def specs(self, live: LiveTrial, slots: tuple[Slot, ...], validate_at: tuple[int, ...]) -> list[WorkerSpec]:
-        """One spec per rank, for the run `live.runs`. Makes the trial's folder."""
+        """One spec per process, by rank, for the run `live.runs` on `slots`. Makes the trial's folder."""
         trial = live.row
         self.files.trial(trial.trial_id).mkdir(parents=True, exist_ok=True)
         source = Source.of(self.options)
+        shares = [(slot,) for slot in slots] if self.per_rank else [slots]
         return [
             WorkerSpec(
                 experiment_id=self.files.experiment_id,
                 trial_id=trial.trial_id,
                 run=live.runs,
                 rank=rank,
-                size=len(slots),
-                slot=slot,
+                size=len(shares),
+                slots=share,
                 config=self.document,
                 hparams=trial.hparams,
                 seed=trial.seed,
@@ -54,8 +56,8 @@ class SpecMaker:
                 data_root=self.options.get("data_root"),
                 started_in=self.options.get("started_in"),
                 test_mode=bool(self.options.get("test")),
-                environment={**self.backend.environment(slot), HOME: str(self.files.home)},
+                environment={**self.backend.environment(share), HOME: str(self.files.home)},
                 target=self.target,
             )
-            for rank, slot in enumerate(slots)
+            for rank, share in enumerate(shares)
         ]

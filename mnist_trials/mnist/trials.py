@@ -7,7 +7,7 @@ parameters of each reference to them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
 from torch import nn
@@ -16,6 +16,11 @@ from typing_extensions import override
 from mnist_trials.errors import InvalidHP
 from mnist_trials.mnist.base import MNISTTrial
 from mnist_trials.mnist.models import ConvNet, LinearStack, fully_connected, popxl_mlp
+from mnist_trials.plugin import Rules
+
+_BY_OUTPUTS: Final = ("tensor", None)  # of the weight of a linear layer, [out, in]
+_BY_INPUTS: Final = (None, "tensor")
+_OF_CONV_NET: Final[Rules] = {r"fc1\.weight": _BY_OUTPUTS, r"fc2\.weight": _BY_INPUTS}  # convolutions stay whole
 
 
 @final
@@ -31,6 +36,10 @@ class TutorialCNN(MNISTTrial):
         hparams = self.context.hparams
         channels = (hparams["n_filters1"], hparams["n_filters2"])
         return _laid_out(ConvNet(channels, (hparams["dropout1"], hparams["dropout2"])), self.context.device)
+
+    @override
+    def sharding_rules(self) -> Rules:
+        return _OF_CONV_NET
 
     @override
     def build_optimizer(self, model: Any) -> Any:
@@ -50,6 +59,15 @@ class MNISTLinear(MNISTTrial):
     def build_model(self) -> nn.Module:
         hparams = self.context.hparams
         return LinearStack(hparams["hidden_size"], bias=hparams["bias"], activation=hparams.get("activation", "relu"))
+
+    @override
+    def sharding_rules(self) -> Rules:
+        """Row, column, row: nothing is exchanged between the last two layers."""
+        return {
+            r"linear_relu_stack\.0\.weight": _BY_INPUTS,
+            r"linear_relu_stack\.2\.weight": _BY_OUTPUTS,
+            r"linear_relu_stack\.4\.weight": _BY_INPUTS,
+        }
 
 
 @final
@@ -73,6 +91,10 @@ class MNISTCNN(MNISTTrial):
         )
         return _laid_out(model, self.context.device)
 
+    @override
+    def sharding_rules(self) -> Rules:
+        return _OF_CONV_NET
+
 
 @final
 class FCMNIST(MNISTTrial):
@@ -90,6 +112,11 @@ class FCMNIST(MNISTTrial):
             dropout=hparams.get("dropout", 0.0),
             activation=hparams.get("activation", "relu"),
         )
+
+    @override
+    def sharding_rules(self) -> Rules:
+        last = len(self._hidden_sizes()) * 3 + 1  # a hidden layer is three modules, after one that flattens
+        return {rf"(?!{last}\.)\d+\.weight": _BY_OUTPUTS, rf"{last}\.weight": _BY_INPUTS}
 
     def _hidden_sizes(self) -> Sequence[int]:
         hparams = self.context.hparams
@@ -112,6 +139,10 @@ class PopXLMLP(MNISTTrial):
     def build_model(self) -> nn.Module:
         hparams = self.context.hparams
         return popxl_mlp(hparams["hidden_size"], activation=hparams.get("activation", "gelu"))
+
+    @override
+    def sharding_rules(self) -> Rules:
+        return {r"1\.weight": _BY_OUTPUTS, r"3\.weight": _BY_INPUTS}
 
 
 def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:

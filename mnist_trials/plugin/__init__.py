@@ -1,7 +1,7 @@
 """Everything a plugin author needs: the hook marker, one abstract class per kind, and the records they use."""
 
 from mnist_trials.errors import PluginError
-from mnist_trials.plugin.backend import Backend, Execution, ExecutionSettings
+from mnist_trials.plugin.backend import Backend, Execution, ExecutionSettings, Rules
 from mnist_trials.plugin.checkpoint_storage import MANIFEST, CheckpointStorage, require_checkpoint_id
 from mnist_trials.plugin.launcher import (
     Channel,
@@ -14,6 +14,7 @@ from mnist_trials.plugin.launcher import (
 from mnist_trials.plugin.logger import Logger, LoggerContext
 from mnist_trials.plugin.manager import PluginInfo, PluginManager, get_plugins
 from mnist_trials.plugin.options import refuse_unknown, text_option
+from mnist_trials.plugin.ranks import Alone, Layout, Ranks
 from mnist_trials.plugin.searcher import (
     Action,
     Bracket,
@@ -32,6 +33,7 @@ from mnist_trials.plugin.spec import Hooks, Options, PluginRecord, hookimpl
 __all__ = [
     "MANIFEST",
     "Action",
+    "Alone",
     "Backend",
     "Bracket",
     "Channel",
@@ -43,6 +45,7 @@ __all__ = [
     "Hooks",
     "Judgement",
     "Launcher",
+    "Layout",
     "Logger",
     "LoggerContext",
     "Options",
@@ -51,8 +54,10 @@ __all__ = [
     "PluginInfo",
     "PluginManager",
     "PluginRecord",
+    "Ranks",
     "Reason",
     "Resume",
+    "Rules",
     "Searcher",
     "SearcherContext",
     "Shutdown",

@@ -7,11 +7,12 @@ per process and owns devices, precision and random state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
+from mnist_trials.plugin.ranks import Alone, Layout, Ranks
 from mnist_trials.records import Slot
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 class ExecutionSettings:
     """How a worker's steps are to be carried out."""
 
-    slot: Slot
+    slots: tuple[Slot, ...]  # of this process; one, unless a backend drives several devices from one process
     precision: str  # fp32, bf16-mixed, fp16-mixed, bf16-true
     compile: bool
     deterministic: bool
     seed: int
+    layout: Layout = field(default_factory=Layout)  # among the processes of the trial
+
+
+Rules = Mapping[str, tuple[str | None, ...]]
+"""How parameters are split over a mesh: a regular expression for whole names of parameters -> for each dimension of
+such a parameter the mesh dimension that it is split over ("tensor"), or None. Those that no rule names stay whole."""
 
 
 class Backend(ABC):
@@ -44,15 +51,19 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def environment(self, slot: Slot) -> Mapping[str, str]:
-        """Variables to set in a worker on `slot` before it imports anything."""
+    def environment(self, slots: Sequence[Slot]) -> Mapping[str, str]:
+        """Variables to set in a process on `slots` before it imports anything.
+
+        It is one slot for each rank of a trial; a command that is run once for all ranks has all of them.
+        """
 
     @abstractmethod
     def open(self, settings: ExecutionSettings) -> Execution:
-        """Take the device, in the worker process; sets threads, seeds and determinism.
+        """Take the device, in the worker process; sets threads, seeds and determinism; meets the other ranks.
 
         Raises:
-            PluginError: the device or the precision is not to be had here; the text says why.
+            PluginError: the device, the precision or the layout is not to be had here; the text says why.
+            RanksMissing: some ranks did not come in time; the text says which.
         """
 
 
@@ -64,9 +75,27 @@ class Execution(ABC):
     def device(self) -> torch.device:
         """Where parameters and batches lie."""
 
+    @property
+    def ranks(self) -> Ranks:
+        """The line to the other processes of the trial."""
+        return _ALONE
+
+    @property
+    def data_group(self) -> Any:
+        """The torch process group of the ranks that differ only in their data; None where there is none."""
+        return None
+
     @abstractmethod
-    def prepare(self, model: torch.nn.Module) -> torch.nn.Module:
-        """`model` on the device, in the parameters' precision, compiled if that was asked for."""
+    def prepare(self, model: torch.nn.Module, rules: Rules) -> torch.nn.Module:
+        """`model` on the device, in the parameters' precision, compiled if that was asked for.
+
+        It is the same object and has the same names of parameters and the same initial values on every rank, whatever
+        part of them each holds: those of rank 0. `rules` split parameters where the layout has a tensor dimension;
+        they have no effect elsewhere. A ModuleDict stands for several models, each of which is called by itself.
+
+        Raises:
+            TrialError: a rule matches nothing, or names a dimension that does not divide or cannot be split.
+        """
 
     @abstractmethod
     def to_device(self, batch: Any) -> Any:
@@ -82,6 +111,30 @@ class Execution(ABC):
     @abstractmethod
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradients of scalar `loss` to the parameters' `.grad`, scaled if this precision scales."""
+
+    def average_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Make each gradient the mean over the data ranks; a rank that has none counts as zeros. A collective.
+
+        Called before each update, once for all backward passes since the last one, and before `unscale`. `parameters`
+        are the same on every rank, in the same order. The gradients may lie in memory that the next call overwrites.
+        """
+
+    def clip_gradients(self, parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
+        """Scale all gradients down to `max_norm`, the norm of all of them, whole, as one vector. A collective."""
+        from torch.nn.utils import clip_grad_norm_
+
+        clip_grad_norm_(parameters, max_norm)
+
+    def align_buffers(self, model: torch.nn.Module) -> None:
+        """Give the buffers of `model` (running means and the like) on every rank the values of rank 0. A collective."""
+
+    def whole(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The whole tensor of which every rank holds a part, plain, on every rank. A collective."""
+        return tensor
+
+    def part(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """What of `whole`, which every rank has, this rank holds: laid out as `like`."""
+        return whole
 
     @abstractmethod
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
@@ -101,3 +154,9 @@ class Execution(ABC):
 
     def synchronize(self) -> None:
         """Wait until the device has done all it was given."""
+
+    def close(self) -> None:
+        """Leave the other ranks; nothing is asked of this object any more."""
+
+
+_ALONE = Alone()

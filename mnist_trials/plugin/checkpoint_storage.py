@@ -34,6 +34,11 @@ def require_checkpoint_id(checkpoint_id: str) -> None:
 class CheckpointStorage(ABC):
     """Keeps checkpoint folders. Safe to use from several processes at once, each on ids of its own."""
 
+    @property
+    def local(self) -> bool:
+        """Whether what it keeps can be reached from this machine only."""
+        return False
+
     @abstractmethod
     def begin(self, checkpoint_id: str) -> Path:
         """A new empty local folder to write the checkpoint's files into.

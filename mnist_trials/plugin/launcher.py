@@ -25,7 +25,7 @@ class WorkerSpec:
     run: int  # attempt of this trial, from 1
     rank: int
     size: int  # ranks of this trial
-    slot: Slot
+    slots: tuple[Slot, ...]  # of this rank: one, unless it is a command that is run once for all slots of the trial
     config: Mapping[str, Any]  # the resolved experiment config: `ExperimentConfig.to_dict()`
     hparams: Mapping[str, Any]
     seed: int  # the trial's seed, a function of (experiment seed, trial id)
@@ -41,7 +41,13 @@ class WorkerSpec:
     started_in: str | None = None  # the directory in which the experiment was submitted; None: this process's own
     test_mode: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    rendezvous: str = ""  # where the ranks meet, a URL as torch.distributed reads it; a launcher of several sets it
     target: str = "mnist_trials.worker.main:run"  # what to call in the process: a function of (WorkerSpec, Channel)
+
+    @property
+    def slot(self) -> Slot:
+        """The first slot of this rank."""
+        return self.slots[0]
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON values."""
@@ -57,7 +63,7 @@ class WorkerSpec:
         values = dict(document)
         if left_over := set(values) - {f.name for f in fields(cls)}:
             raise ValueError(f"a worker spec has no field {sorted(left_over)}")
-        values["slot"] = Slot(**values["slot"])
+        values["slots"] = tuple(Slot(**slot) for slot in values["slots"])
         for name in ("checkpoints", "validate_at"):
             values[name] = tuple(values.get(name, ()))
         try:
@@ -132,7 +138,37 @@ class Launcher(ABC):
 
     @abstractmethod
     def create(self, workers: Sequence[WorkerSpec]) -> WorkerHandle:
-        """A handle for one run of a trial, one spec per rank; nothing is started yet."""
+        """A handle for one run of a trial, one spec per rank; nothing is started yet.
+
+        Where there are several, the launcher gives each the same `rendezvous`, which no other run has.
+        """
+
+    def slots(self, backend: str, wanted: int, per_trial: int) -> tuple[Slot, ...] | None:
+        """The slots that this launcher has elsewhere, for devices of the kind `backend`; None: it uses this machine's.
+
+        At most `wanted`, which is as many as the experiment can use; a trial takes `per_trial` of them at once. Where
+        the one trial is to have all that are there now, `wanted` is `sys.maxsize`.
+
+        Raises:
+            PluginError: so many as a trial takes are not to be had, ever; the text says what is there.
+        """
+        return None
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether workers may run on machines that do not see the files of this one."""
+        return False
+
+    def detach(self, command: Sequence[str], environment: Mapping[str, str]) -> str | None:
+        """Have `command`, the controller of an experiment, run where the workers do, apart from this process.
+
+        Returns what to call it for a person; None: this launcher does not do that, and the controller is started as a
+        process of this machine.
+
+        Raises:
+            PluginError: it cannot be run there; the text says why.
+        """
+        return None
 
     def close(self) -> None:
         """Release what the launcher itself holds; no worker is running any more."""

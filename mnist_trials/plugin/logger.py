@@ -41,6 +41,9 @@ class Logger(ABC):
     def event(self, event: Event) -> None:
         """Something happened in a trial; stored already."""
 
+    def waiting(self, trial_id: int, why: str) -> None:
+        """A trial that could start waits for slots that others hold; `why` says whose, empty: it waits no more."""
+
     @abstractmethod
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The experiment ended or was paused; `summary` is what `describe --json` prints."""

@@ -89,6 +89,18 @@ def kill_group(leader: int) -> list[int]:
     return members
 
 
+def end_group(group: int) -> None:
+    """SIGKILL everything in process group and session `group`, and last this process, which is a member of it."""
+    me = os.getpid()
+    for pid in group_members(group):
+        if pid != me:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)  # takes along what they started meanwhile
+    os.kill(me, signal.SIGKILL)
+
+
 def same_group(identity: ProcessIdentity) -> bool:
     """Whether the number in `identity` still stands for that very group.
 

@@ -12,10 +12,12 @@ from mnist_trials.store.rows import (
     CheckpointRow,
     DecisionRow,
     ExperimentRow,
+    LeaseRow,
     MetricRow,
     NoticeRow,
     RunRow,
     TrialRow,
+    WaitingRow,
 )
 
 Columns = dict[str, str | int | float | None]
@@ -166,6 +168,47 @@ def run_row(row: sqlite3.Row) -> RunRow:
         started=row["started"],
         ended=row["ended"],
         processes=tuple(ProcessIdentity(**process) for process in json.loads(row["processes"])),
+    )
+
+
+def lease_columns(lease: LeaseRow) -> Columns:
+    """`lease` as columns."""
+    return {
+        "unit": lease.unit,
+        "experiment_id": lease.experiment_id,
+        "trial_id": lease.trial_id,
+        "run": lease.run,
+    }
+
+
+def lease_row(row: sqlite3.Row) -> LeaseRow:
+    """A row of `leases`."""
+    return LeaseRow(unit=row["unit"], experiment_id=row["experiment_id"], trial_id=row["trial_id"], run=row["run"])
+
+
+def waiting_columns(waiting: WaitingRow) -> Columns:
+    """`waiting` as columns."""
+    return {
+        "experiment_id": waiting.experiment_id,
+        "trial_id": waiting.trial_id,
+        "place": waiting.place,
+        "since": waiting.since,
+        "slots": waiting.slots,
+        "units": to_text(sorted(waiting.units)),
+        "text": waiting.text,
+    }
+
+
+def waiting_row(row: sqlite3.Row) -> WaitingRow:
+    """A row of `waiting`."""
+    return WaitingRow(
+        experiment_id=row["experiment_id"],
+        trial_id=row["trial_id"],
+        place=row["place"],
+        since=row["since"],
+        slots=row["slots"],
+        units=frozenset(json.loads(row["units"])),
+        text=row["text"],
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, final
 
 from mnist_trials.errors import UsageError
 from mnist_trials.records import TrialState
-from mnist_trials.store import codec
+from mnist_trials.store import codec, leasing
 from mnist_trials.store.connection import FILE_NAME, open_for_reading, translating
+from mnist_trials.store.leasing import Holdings
 from mnist_trials.store.rows import (
     CheckpointRow,
     DecisionRow,
@@ -217,6 +218,11 @@ class Reader:
         """The runs that have not ended as far as the store knows."""
         query = "SELECT * FROM runs WHERE experiment_id = ? AND ended IS NULL ORDER BY trial_id, run"
         return self._rows(codec.run_row, query, experiment_id)
+
+    def holdings(self) -> Holdings:
+        """Who holds what of this machine and who waits, those whose controller is gone included."""
+        with translating(self._path):
+            return leasing.read(self._connection)
 
     def last_command(self) -> int:
         """The number of the newest command of the store, taken or not; 0 for none."""

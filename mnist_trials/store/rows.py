@@ -81,6 +81,34 @@ class RunRow:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """One unit of this machine that a run holds: a CPU core (`cpu.0`), or a slot of another kind (`cuda:0`).
+
+    It counts while the experiment has a controller.
+    """
+
+    unit: str
+    experiment_id: int
+    trial_id: int
+    run: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRow:
+    """An experiment that waits for units which others hold. It counts while the experiment has a controller."""
+
+    experiment_id: int
+    trial_id: int  # the trial that is to start
+    place: int  # its place in the queue: the lowest is first
+    since: float
+    slots: int  # how many the trial takes
+    units: frozenset[str]  # those of which it can use some
+    text: str  # what it waits for, for a person
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRow:
     """Metrics of one trial at one point. `kind` is "training" or "validation"."""
 

@@ -182,6 +182,31 @@ _SEARCHES = (
     "CREATE INDEX decisions_by_experiment ON decisions (experiment_id, id)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SEARCHES)
+# What experiments hold of the machine, and which of them wait for more. A row counts while its experiment has a
+# controller: that one holds a lock, which ends with it.
+_LEASES = (
+    """
+    CREATE TABLE leases (
+        unit TEXT PRIMARY KEY,
+        experiment_id INTEGER NOT NULL REFERENCES experiments ON DELETE CASCADE,
+        trial_id INTEGER NOT NULL,
+        run INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX leases_by_experiment ON leases (experiment_id)",
+    """
+    CREATE TABLE waiting (
+        experiment_id INTEGER PRIMARY KEY REFERENCES experiments ON DELETE CASCADE,
+        trial_id INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        since REAL NOT NULL,
+        slots INTEGER NOT NULL,
+        units TEXT NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SEARCHES, _LEASES)
 
 VERSION = len(MIGRATIONS)

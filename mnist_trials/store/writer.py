@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +12,10 @@ from typing import Any, final
 from mnist_trials.clock import Clock, SystemClock
 from mnist_trials.errors import UsageError
 from mnist_trials.records import ExperimentState
-from mnist_trials.store import codec
+from mnist_trials.store import codec, leasing
 from mnist_trials.store.connection import FILE_NAME, open_for_writing, translating
-from mnist_trials.store.rows import CheckpointRow, MetricRow, RunRow, TrialRow
+from mnist_trials.store.leasing import Holdings
+from mnist_trials.store.rows import CheckpointRow, LeaseRow, MetricRow, RunRow, TrialRow, WaitingRow
 
 
 def open_store(home: Path, clock: Clock | None = None) -> Store:
@@ -90,6 +91,11 @@ class Store:
         query = "SELECT id, command FROM commands WHERE experiment_id = ? AND taken IS NULL ORDER BY id"
         with translating(self._path):
             return [(row["id"], row["command"]) for row in self._connection.execute(query, (experiment_id,))]
+
+    def holdings(self) -> Holdings:
+        """Who holds what of this machine and who waits, those whose controller is gone included."""
+        with translating(self._path):
+            return leasing.read(self._connection)
 
 
 @final
@@ -174,7 +180,8 @@ class Transaction:
         return codec.trial_row(self._connection.execute(query, (experiment_id, trial_id)).fetchone())
 
     def cancel_trials(self, experiment_id: int, message: str) -> None:
-        """End all trials of an experiment that have not ended, and their runs."""
+        """End all trials of an experiment that have not ended, and their runs, and give back what they hold."""
+        leasing.forget(self._connection, experiment_id)
         self._connection.execute(
             "UPDATE runs SET ended = ?, sequence = ? WHERE experiment_id = ? AND ended IS NULL",
             (self.time, self.sequence, experiment_id),
@@ -188,6 +195,30 @@ class Transaction:
     def put_run(self, experiment_id: int, run: RunRow) -> None:
         """Add a run or bring its row up to date."""
         self._upsert("runs", codec.run_columns(experiment_id, run), ("experiment_id", "trial_id", "run"))
+
+    def holdings(self) -> Holdings:
+        """As `Store.holdings`, as it is after what this transaction has written so far."""
+        return leasing.read(self._connection)
+
+    def take_leases(self, leases: Iterable[LeaseRow]) -> None:
+        """Let runs hold units, none of which anybody holds."""
+        leasing.take(self._connection, leases)
+
+    def release(self, experiment_id: int, trial_id: int) -> None:
+        """Give back what a trial holds."""
+        leasing.release(self._connection, experiment_id, trial_id)
+
+    def queue(self, waiting: WaitingRow) -> None:
+        """Add an experiment to those that wait for units, or bring its row up to date."""
+        leasing.queue(self._connection, waiting)
+
+    def leave_queue(self, experiment_id: int) -> None:
+        """The experiment waits no more."""
+        leasing.leave_queue(self._connection, experiment_id)
+
+    def forget_holdings(self, experiment_id: int) -> None:
+        """Give back all that an experiment holds; it waits no more."""
+        leasing.forget(self._connection, experiment_id)
 
     def add_metrics(self, experiment_id: int, metric: MetricRow) -> None:
         """Metrics of a trial at one point; they take the place of those of the same kind at the same point."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 import pytest
 
 from mnist_trials.errors import PluginError
 from mnist_trials.plugin import Backend, Execution, ExecutionSettings, get_plugins
+from mnist_trials.testing import backend_ranks
 
 if TYPE_CHECKING:
     import torch
@@ -48,13 +51,16 @@ class BackendSuite:
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     """The precisions that the device can compute in; the others must be refused."""
 
+    meshes: ClassVar[Sequence[tuple[int, int]]] = ()
+    """The meshes, (data, tensor), of as many processes as the machine of the tests can run; 1 <= data <= 8."""
+
     @pytest.fixture(autouse=True)
     def as_in_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """The variables of a worker are set; what opening a device changes in the process is put back afterwards."""
         import torch
 
         backend = self.make()
-        for name, value in backend.environment(backend.slots(1)[0]).items():
+        for name, value in backend.environment(backend.slots(1)).items():
             monkeypatch.setenv(name, value)
         threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
         yield
@@ -76,7 +82,7 @@ class BackendSuite:
         backend = self.make()
         slot = replace(backend.slots(1)[0], threads=1)
         settings = ExecutionSettings(
-            slot=slot, precision=precision, compile=False, deterministic=deterministic, seed=seed
+            slots=(slot,), precision=precision, compile=False, deterministic=deterministic, seed=seed
         )
         return backend.open(settings)
 
@@ -85,7 +91,7 @@ class BackendSuite:
         code = (
             "import sys; from mnist_trials.plugin import get_plugins; "
             f"backend = get_plugins().find('backend', {self.plugin!r}).factory({dict(self.options)!r}); "
-            "slots = backend.slots(None); [backend.environment(slot) for slot in slots]; "
+            "slots = backend.slots(None); [backend.environment((slot,)) for slot in slots]; "
             "assert slots; assert 'torch' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE)  # noqa: S603
@@ -114,7 +120,7 @@ class BackendSuite:
 
     def test_the_environment_is_text(self, backend: Backend) -> None:
         """It is handed to a process."""
-        variables = backend.environment(backend.slots(1)[0])
+        variables = backend.environment(backend.slots(1))
         assert all(isinstance(text, str) for pair in variables.items() for text in pair)
 
     def test_a_prepared_model_lies_on_the_device_under_the_same_names(self) -> None:
@@ -122,7 +128,7 @@ class BackendSuite:
         model = _model()
         names = list(model.state_dict())
         execution = self.open()
-        prepared = execution.prepare(model)
+        prepared = execution.prepare(model, {})
         assert list(prepared.state_dict()) == names
         assert {parameter.device for parameter in prepared.parameters()} == {execution.device}
 
@@ -153,7 +159,7 @@ class BackendSuite:
         import torch
 
         execution = self.open(precision, deterministic=deterministic)
-        model = execution.prepare(_model())
+        model = execution.prepare(_model(), {})
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         inputs = torch.rand(32, 4)
         batch = execution.to_device((inputs, (inputs.sum(1) > 2).long()))
@@ -179,7 +185,7 @@ class BackendSuite:
         if "bf16-true" not in self.precisions:
             pytest.skip("the device has no bf16-true")
         execution = self.open("bf16-true")
-        assert {p.dtype for p in execution.prepare(_model()).parameters()} == {torch.bfloat16}
+        assert {p.dtype for p in execution.prepare(_model(), {}).parameters()} == {torch.bfloat16}
         moved = execution.to_device((torch.zeros(1), torch.zeros(1, dtype=torch.int64)))
         assert [tensor.dtype for tensor in moved] == [torch.bfloat16, torch.int64]
 
@@ -239,6 +245,65 @@ class BackendSuite:
         runs = [self.trained("fp32", steps=5, deterministic=True)[1].state_dict() for _ in range(2)]
         assert torch.are_deterministic_algorithms_enabled()
         assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+    def test_several_ranks_train_as_one_does(self, tmp_path: Path) -> None:
+        """Each mesh comes to the weights that a single process comes to, from the weights of rank 0."""
+        alone = backend_ranks.trained(self.open()) if self.meshes else {}
+        for mesh in self.meshes:
+            reports = self.reports(mesh, tmp_path / f"{mesh[0]}x{mesh[1]}")
+            assert len({json.dumps(report["weights"]) for report in reports}) == 1
+            _require_close(reports[0]["weights"], alone["weights"])
+            assert all(report["parts_fit"] for report in reports)
+            _require_line(reports, *mesh)
+            if mesh[1] > 1:
+                assert max(report["elements"] for report in reports) < alone["elements"]
+
+    def test_ranks_that_do_not_come_are_named(self, tmp_path: Path) -> None:
+        """Whoever waited says who is missing, and who is there."""
+        if not self.meshes:
+            pytest.skip("there is no machine for several ranks here")
+        here, late = self.reports((3, 1), tmp_path, start_seconds=1, absent=(1,))
+        assert "Rank 1 of 3 did not come within 1 s" in here["refused"]
+        assert "rank 0 (" in here["refused"]
+        assert "rank 2 (" in here["refused"]
+        assert late["refused"]
+
+    def reports(
+        self, mesh: tuple[int, int], folder: Path, *, start_seconds: float = DEADLINE, **more: Any
+    ) -> list[dict[str, Any]]:
+        """What the ranks of `mesh` found, by rank; see `backend_ranks`."""
+        folder.mkdir(exist_ok=True)
+        plugin = {"plugin": self.plugin, "options": dict(self.options), "start_seconds": start_seconds}
+        processes = backend_ranks.start(self.make(), plugin, mesh, folder, **more)
+        try:
+            assert [process.wait(DEADLINE) for process in processes] == [0] * len(processes)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def _require_close(weights: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    import torch
+
+    assert list(weights) == list(expected)
+    for name, values in weights.items():
+        torch.testing.assert_close(torch.tensor(values), torch.tensor(expected[name]), atol=1e-5, rtol=1e-4)
+
+
+def _require_line(reports: list[dict[str, Any]], data: int, tensor: int) -> None:
+    """What each rank heard of the others."""
+    size = data * tensor
+    for report in reports:
+        assert report["gathered"] == [{"rank": rank, "nothing": None} for rank in range(size)]
+        assert (report["shared"], report["posted"]) == ("word of 0", 100)
+        assert report["sum"] == sum(rank + 0.5 for rank in range(data))
+        assert report["buffers"] == [[1.0, 1.0], [1.0, 1.0], 1, []]
+    assert reports[0]["lost"]
+    drawn = [report["drawn"] for report in reports]  # the same within a tensor group, others elsewhere
+    assert all(len(set(drawn[row : row + tensor])) == 1 for row in range(0, size, tensor))
+    assert len(set(drawn)) == data
 
 
 def _model() -> torch.nn.Module:

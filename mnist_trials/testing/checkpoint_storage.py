@@ -60,24 +60,31 @@ class CheckpointStorageSuite:
     plugin: ClassVar[str]
     """The plugin's name."""
 
+    across_processes: ClassVar[bool] = True
+    """Whether one process finds what another one committed; without it the tests with several processes are skipped."""
+
     def options(self, root: Path) -> Mapping[str, Any]:
         """Options for a storage that is empty; `root` is an empty folder of the test's own."""
         return {}
 
+    def open(self, root: Path) -> CheckpointStorage:
+        """The storage of `options(root)`, anew; to be overridden where it is not made by the plugin's factory."""
+        return open_storage(self.plugin, self.options(root), root / "default")
+
     @pytest.fixture
     def storage(self, tmp_path: Path) -> CheckpointStorage:
         """The storage under test, empty."""
-        return self._open(tmp_path)
+        return self.open(tmp_path)
 
     def test_a_committed_checkpoint_comes_back_byte_for_byte(self, storage: CheckpointStorage) -> None:
         """What was written between `begin` and `commit` is what `fetch` gives, and nothing else."""
         write(storage, "first")
         assert _content(storage, "first") == FILES
 
-    def test_another_process_finds_what_was_committed(self, storage: CheckpointStorage, tmp_path: Path) -> None:
+    def test_another_object_finds_what_was_committed(self, storage: CheckpointStorage, tmp_path: Path) -> None:
         """Nothing of a checkpoint is kept in the object that wrote it."""
         write(storage, "first")
-        other = self._open(tmp_path)
+        other = self.open(tmp_path)
         assert other.ids() == ["first"]
         assert _content(other, "first") == FILES
 
@@ -105,6 +112,15 @@ class CheckpointStorageSuite:
         for name in ("b", "c", "a", "B-2.x_y", "0"):
             write(storage, name)
         assert storage.ids() == sorted(["b", "c", "a", "B-2.x_y", "0"])
+
+    def test_all_of_many_are_listed(self, storage: CheckpointStorage) -> None:
+        """`ids` leaves none out; that one id begins like another one makes no difference."""
+        names = [f"n-{number}" for number in range(100)]
+        for name in names:
+            write(storage, name)
+        storage.delete("n-1")
+        assert storage.ids() == sorted(set(names) - {"n-1"})
+        assert _content(storage, "n-11") == FILES
 
     def test_an_empty_storage_has_no_ids(self, storage: CheckpointStorage) -> None:
         """A storage that was never written to is empty, not an error."""
@@ -184,6 +200,7 @@ class CheckpointStorageSuite:
 
     def test_processes_can_write_side_by_side(self, storage: CheckpointStorage, tmp_path: Path) -> None:
         """Each on ids of its own, in a storage that none of them has used before."""
+        self._needs_processes()
         processes = [self._start(tmp_path, "write many", prefix=prefix) for prefix in ("a", "b", "c")]
         for process in processes:
             _finish(process)
@@ -195,6 +212,7 @@ class CheckpointStorageSuite:
         self, storage: CheckpointStorage, tmp_path: Path, work: Literal["write", "delete"]
     ) -> None:
         """SIGKILL before every operation of `begin` and `commit`, or of `delete`; the id can be used afterwards."""
+        self._needs_processes()
         codes = json.loads(_finish(self._start(tmp_path, work, fault="kill")))
         assert set(codes[:-1]) == {-9}, codes
         self._check_whole_or_absent(storage, len(codes))
@@ -204,6 +222,7 @@ class CheckpointStorageSuite:
         self, storage: CheckpointStorage, tmp_path: Path, work: Literal["write", "delete"]
     ) -> None:
         """A full disk before every operation is a CheckpointError; a write that raised one left nothing visible."""
+        self._needs_processes()
         codes = json.loads(_finish(self._start(tmp_path, work, fault="enospc")))
         assert FAULT_ESCAPED not in codes, "an exception that is no CheckpointError came out of the storage"
         assert set(codes[:-1]) <= {FAULT_REFUSED, FAULT_SURVIVED}, codes
@@ -225,8 +244,9 @@ class CheckpointStorageSuite:
             write(storage, name)
             assert _content(storage, name) == FILES
 
-    def _open(self, root: Path) -> CheckpointStorage:
-        return open_storage(self.plugin, self.options(root), root / "default")
+    def _needs_processes(self) -> None:
+        if not self.across_processes:
+            pytest.skip("no other process sees what is kept in this storage")
 
     def _start(
         self,

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -45,7 +46,7 @@ def worker_specs(directory: Path, name: str, *, size: int = 1, **hparams: Any) -
             run=3,
             rank=rank,
             size=size,
-            slot=Slot(id=f"cpu:{rank}", backend="cpu", index=rank, description="a CPU", threads=1),
+            slots=(Slot(id=f"cpu:{rank}", backend="cpu", index=rank, description="a CPU", threads=1),),
             config={},
             hparams=hparams,
             seed=5,
@@ -65,10 +66,12 @@ class Run:
     """One run under test: starts it in a thread (a launcher may work in there) and keeps what it delivers.
 
     Attributes:
+        specs: those it was made from.
         answers: what its worker of rank 0 is told each time that it is held, in order, before `deliver` returns.
     """
 
     def __init__(self, launcher: Launcher, specs: list[WorkerSpec], *answers: Request) -> None:
+        self.specs = specs
         self.handle: WorkerHandle = launcher.create(specs)
         self.events: list[Event] = []
         self.answers = list(answers)
@@ -130,7 +133,7 @@ class LauncherSuite:
         class TestLocal(LauncherSuite):
             plugin = "local"
 
-    Some 60 small workers are started, some of them killed. The launcher's workers must see this machine's files.
+    Some 70 small workers are started, some of them killed. The launcher's workers must see this machine's files.
     """
 
     plugin: ClassVar[str]
@@ -400,6 +403,61 @@ class LauncherSuite:
         self._need_ranks()
         run = Run(launcher, worker_specs(tmp_path, "first_rank_dies", size=2)).start()
         assert run.end().exit_codes == (-9, -9)
+
+    def test_a_rank_that_ends_with_an_error_ends_the_others(self, launcher: Launcher, tmp_path: Path) -> None:
+        """Its status is told as it is, theirs is that of SIGKILL."""
+        self._need_ranks()
+        run = Run(launcher, worker_specs(tmp_path, "first_rank_exits", size=2)).start()
+        assert run.end().exit_codes == (3, -9)
+
+    def test_all_ranks_are_started_or_none(self, launcher: Launcher, tmp_path: Path) -> None:
+        """One that cannot be started ends those before it, and the run was never launched."""
+        self._need_ranks()
+        first, second = worker_specs(tmp_path, "waits", size=2)
+        run = Run(launcher, [first, replace(second, context_dir="/gone")]).start()
+        last = run.end()
+        assert last.exit_codes[1] is None
+        assert last.reason is not None
+        assert "rank 1" in last.reason
+        assert not any(isinstance(event, WorkersLaunched) for event in run.events)
+
+    def test_the_ranks_of_a_run_have_a_rendezvous_of_their_own(self, launcher: Launcher, tmp_path: Path) -> None:
+        """It is the same for all of them, and no other run has it, the next one of the same trial included."""
+        self._need_ranks()
+        places: list[dict[str, Any]] = []
+        for number in (1, 2):
+            specs = [replace(spec, run=number) for spec in worker_specs(tmp_path, "tells_its_place", size=2)]
+            run = Run(launcher, specs).start()
+            assert run.end().exit_codes == (0, 0)
+            told = {event.rank: json.loads(event.message) for event in run.events if isinstance(event, Notice)}
+            assert [told[rank]["variables"]["RANK"] for rank in (0, 1)] == ["0", "1"]
+            for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+                assert told[0]["variables"][name] == told[1]["variables"][name]
+            assert told[0]["rendezvous"] == told[1]["rendezvous"]
+            places.append(told[0])
+        assert places[0]["variables"]["WORLD_SIZE"] == "2"
+        assert places[0]["rendezvous"]
+        assert places[0]["rendezvous"] != places[1]["rendezvous"]
+
+    def test_ranks_meet_at_their_rendezvous_and_by_torchruns_variables(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        """The one is the runtime's, the others are for scripts that call `torch.distributed` themselves."""
+        self._need_ranks()
+        run = Run(launcher, worker_specs(tmp_path, "meets_the_others", size=2)).start()
+        assert run.end().exit_codes == (0, 0), Path(run.specs[0].log_path).read_text()
+        heard = [json.loads(message) for message in run.messages]
+        assert [ranks for _, ranks in heard] == [[0, 1]] * 4
+        assert [url for url, _ in heard].count("env") == 2
+
+    @pytest.mark.usefixtures("processes")
+    def test_one_rank_finds_its_place_in_torchruns_variables_too(self, launcher: Launcher, tmp_path: Path) -> None:
+        """So that a script which relies on them runs on one slot as on several."""
+        run = Run(launcher, worker_specs(tmp_path, "tells_its_place")).start()
+        run.end()
+        variables = json.loads(run.messages[0])["variables"]
+        assert all(variables.values())
+        assert (variables["RANK"], variables["WORLD_SIZE"], variables["LOCAL_RANK"]) == ("0", "1", "0")
 
     def test_every_rank_that_is_held_hears_the_one_answer(self, launcher: Launcher, tmp_path: Path) -> None:
         """A request is passed on to all ranks."""

@@ -15,6 +15,7 @@ from mnist_trials.plugin import Channel, WorkerSpec, get_plugins
 from mnist_trials.records import Outcome
 
 _MODULE = __name__
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _TOO_LONG = 600.0  # seconds; a worker that nobody ends must not stay for ever
 
 
@@ -114,6 +115,31 @@ def dies(spec: WorkerSpec, channel: Channel) -> int:
     tell(spec, channel, "before")
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
+
+
+def tells_its_place(spec: WorkerSpec, channel: Channel) -> int:
+    """Send where the ranks meet and what torchrun's variables say."""
+    document = {"rendezvous": spec.rendezvous, "variables": {name: os.environ.get(name) for name in TORCHRUN}}
+    tell(spec, channel, json.dumps(document))
+    return finish(spec, channel)
+
+
+def meets_the_others(spec: WorkerSpec, channel: Channel) -> int:
+    """Join the other ranks at the rendezvous, and as torchrun's variables say; send what rank was heard where."""
+    import torch.distributed as dist
+
+    for url, rank, size in ((spec.rendezvous, spec.rank, spec.size), ("env://", -1, -1)):
+        dist.init_process_group("gloo", init_method=url, rank=rank, world_size=size)
+        heard: list[int | None] = [None] * spec.size
+        dist.all_gather_object(heard, spec.rank)
+        dist.destroy_process_group()
+        tell(spec, channel, json.dumps([url.split(":")[0], heard]))
+    return finish(spec, channel)
+
+
+def first_rank_exits(spec: WorkerSpec, channel: Channel) -> int:
+    """Rank 0 ends with status 3, the others wait."""
+    return exits(spec, channel) if spec.rank == 0 else waits(spec, channel)
 
 
 def first_rank_dies(spec: WorkerSpec, channel: Channel) -> int:

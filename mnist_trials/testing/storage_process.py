@@ -107,6 +107,7 @@ def _in_a_process(work: Callable[[], int]) -> int:
 def _work(job: Job, number: int) -> int:
     checkpoint_id = f"{job.prefix}-{number}"
     storage = open_storage(job.plugin, job.options, Path(job.default_root))
+    storage.ids()  # what it makes on its first use, such as a connection, is no part of the job either
     fault = _Fault(job.fault, number)
     sys.addaudithook(fault.observe)
     try:

@@ -118,6 +118,11 @@ class Callbacks:
         """
         self._all: dict[str, Callback] = dict(_named(built))
 
+    @property
+    def present(self) -> bool:
+        """Whether there are any."""
+        return bool(self._all)
+
     def call(self, hook: str, *arguments: Any) -> None:
         """Call `hook` of every callback that overrides it."""
         for callback in self._all.values():

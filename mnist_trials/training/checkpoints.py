@@ -13,6 +13,7 @@ from mnist_trials.checkpoint import CheckpointContent, new_checkpoint_id, read_c
 from mnist_trials.errors import CheckpointDamaged, CheckpointError, TrialError
 from mnist_trials.events import finite
 from mnist_trials.records import CheckpointInfo
+from mnist_trials.training.agreement import require_same
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.reporter import Reporter, epochs_of
 from mnist_trials.training.session import Session, load_weights, weights_of
@@ -42,10 +43,24 @@ class Rejection:
 def find_origin(context: TrialContext, latest_checkpoint: str | Path | None) -> tuple[Origin | None, list[Rejection]]:
     """The newest usable checkpoint of the trial; else `latest_checkpoint`; else the weights to start warm from.
 
+    Every rank reads it itself, and all must have found the same.
+
     Raises:
+        TrialError: they have not.
         CheckpointError: none of the trial's checkpoints can be read, and not because all are damaged; or one of the
             others cannot be used.
     """
+    origin, rejections = _find(context, latest_checkpoint)
+    require_same(
+        context.execution.ranks,
+        "the checkpoint that they go on from",
+        "none" if origin is None else f"{origin.uuid} ({origin.content.batches:,} batches)",
+        "All of them must be able to read the same ones: name a storage that every machine reaches, such as shared_fs.",
+    )
+    return origin, rejections
+
+
+def _find(context: TrialContext, latest_checkpoint: str | Path | None) -> tuple[Origin | None, list[Rejection]]:
     rejections: list[Rejection] = []
     for uuid in context.spec.checkpoints:
         try:
@@ -79,12 +94,14 @@ def tell_rejections(rejections: list[Rejection], origin: Origin | None, context:
 
 
 def save(session: Session) -> CheckpointInfo:
-    """Save all of `session` under a new id.
+    """Save all of `session` under a new id. A collective: rank 0 writes what all ranks have.
 
     Raises:
-        CheckpointError: it cannot be written, or a state of the user's own holds what no checkpoint can keep.
+        CheckpointError: it cannot be written, or a state of the user's own holds what no checkpoint can keep; raised on
+            rank 0, which ends the others.
     """
     context, position = session.context, session.position
+    context.execution.align_buffers(session.model)
     validated = session.validated_at == position.batches
     content = CheckpointContent(
         model=session.model_state(),
@@ -100,7 +117,10 @@ def save(session: Session) -> CheckpointInfo:
         config=context.experiment_config,
         code=context.spec.context_dir or None,
     )
-    return write_checkpoint(context.storage, new_checkpoint_id(), content)
+    info = write_checkpoint(context.storage, new_checkpoint_id(), content) if context.rank == 0 else None
+    saved: CheckpointInfo = context.execution.ranks.share(info)
+    context.beat()
+    return saved
 
 
 def restore(session: Session, content: CheckpointContent) -> None:
@@ -120,7 +140,7 @@ def start_warm(session: Session, origin: Origin) -> None:
         trial = f"{trial} of experiment {content.experiment_id}" if content.experiment_id else "a script"
     source = f"the checkpoint {origin.uuid} ({trial}, after {content.batches:,} batches)"
     try:
-        load_weights(session.model, weights_of(content))
+        load_weights(session.model, weights_of(content), context.execution)
     except TrialError as error:
         raise TrialError(f"The trial cannot start with the weights of {source}. {error}") from error
     context.notice(f"The trial starts with the weights of {source}, and with nothing else of it.")

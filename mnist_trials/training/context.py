@@ -10,7 +10,8 @@ import torch
 
 from mnist_trials.errors import TrialError
 from mnist_trials.events import DatasetChosen, Notice
-from mnist_trials.plugin import Channel, CheckpointStorage, Execution, WorkerSpec
+from mnist_trials.plugin import Channel, CheckpointStorage, Execution, Layout, WorkerSpec
+from mnist_trials.training.cuts import DataRank, even_share
 from mnist_trials.training.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TrialContext:
         directory: a folder of this trial's own, kept between runs.
         test_mode: whether only one batch is to be trained.
         device: where model and batches lie.
-        spec, channel, execution, storage: the runtime's own.
+        spec, channel, execution, storage, beats, rested_at, datasets: the runtime's own.
         trainer: the last Trainer that was made with this context.
     """
 
@@ -56,6 +57,9 @@ class TrialContext:
         self.directory = Path(spec.trial_dir)
         self.test_mode = spec.test_mode
         self.trainer: Trainer | None = None
+        self.beats = 0  # goes up as long as something is done
+        self.rested_at: int | None = None  # what `beats` was when nothing more was to be expected for a while
+        self.datasets: list[str] = []  # names of those that the trial said it trains on
         self._stepper: Stepper | None = None
 
     @property
@@ -67,6 +71,17 @@ class TrialContext:
     def device(self) -> torch.device:
         """Where model and batches lie."""
         return self.execution.device
+
+    @property
+    def layout(self) -> Layout:
+        """Where this process stands in the mesh of the trial."""
+        return self.execution.ranks.layout
+
+    @property
+    def data_rank(self) -> DataRank:
+        """Which share of the data this process takes."""
+        layout = self.layout
+        return DataRank(layout.data_rank, layout.mesh.data)
 
     @property
     def hparam_batch_size(self) -> int | None:
@@ -103,7 +118,7 @@ class TrialContext:
 
     @property
     def per_slot_batch_size(self) -> int:
-        """Samples per batch on each slot.
+        """Samples per batch on each slot. Slots that split the model, not the data, have the same ones.
 
         Raises:
             TrialError: as `global_batch_size`, or it cannot be split evenly.
@@ -116,20 +131,31 @@ class TrialContext:
         Raises:
             TrialError: it cannot be split evenly.
         """
-        share, rest = divmod(global_batch_size, self.size)
-        if rest:
-            raise TrialError(
-                f"A global batch of {global_batch_size} samples cannot be split evenly over {self.size} slots. "
-                f"Use {share * self.size or self.size} or {(share + 1) * self.size}."
-            )
-        return share
+        return even_share(global_batch_size, self.data_rank.of)
+
+    def beat(self) -> None:
+        """Called by the runtime as it goes on: a watchdog looks whether `beats` still goes up."""
+        self.beats += 1
+
+    def rest(self) -> None:
+        """Called by the runtime, on every rank, when `fit` has ended.
+
+        Until the next beat nothing need go on: a script may do what it likes afterwards.
+        """
+        self.rested_at = self.beats
 
     def notice(self, message: str) -> None:
         """Tell a person something that also belongs in the record."""
         self.channel.emit(Notice(trial_id=self.trial_id, run=self.run, rank=self.rank, message=message))
 
     def dataset_chosen(self, dataset: str, detail: str, fallback: bool = False) -> None:
-        """Say which data set is really trained on. `fallback`: it is not the one asked for first."""
+        """Say which data set is really trained on. `fallback`: it is not the one asked for first.
+
+        Every rank says so, and the first one's word goes into the record: all must have the same.
+        """
+        self.datasets.append(dataset)
+        if self.rank != 0:
+            return
         self.channel.emit(
             DatasetChosen(
                 trial_id=self.trial_id,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.training.context import TrialContext
+from mnist_trials.training.cuts import Cut, make_cut
 from mnist_trials.training.data import TensorData
 from mnist_trials.training.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
-from mnist_trials.training.loaders import is_plain
+from mnist_trials.training.loaders import is_plain, shuffles
 from mnist_trials.training.seeds import derive_seed
 
 
@@ -48,11 +50,10 @@ def make_feed(data: object, context: TrialContext, *, training: bool) -> Feed:
     name = "training" if training else "validation"
     seed = derive_seed(context.seed, name)
     if isinstance(data, TensorData):
-        size = context.per_slot_batch_size
-        _check_size(len(data), size, training and data.drop_last, name, context)
-        return TensorFeed(data, size, training=training, seed=seed, execution=context.execution)
+        cut = _cut(len(data), context.per_slot_batch_size, data.drop_last, context, training)
+        return TensorFeed(data, cut, training=training, seed=seed, execution=context.execution)
     if isinstance(data, DataLoader):
-        return _loader_feed(data, context, training, isinstance(data.sampler, RandomSampler), seed)
+        return _loader_feed(data, context, training, shuffles(data), seed)
     if isinstance(data, IterableDataset):
         return _loader_feed(DataLoader(data, context.per_slot_batch_size), context, training, False, seed)
     if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
@@ -76,44 +77,69 @@ def _unknown(data: object, name: str) -> TrialError:
 
 
 def _loader_feed(loader: DataLoader[Any], context: TrialContext, training: bool, shuffle: bool, seed: int) -> Feed:
-    name = "training" if training else "validation"
-    size = _loader_batch_size(loader, context, training)
-    if not is_plain(loader):
-        return ForeignFeed(loader, seed=seed, execution=context.execution)
+    plain = is_plain(loader)
+    size = _loader_batch_size(loader, context, training, plain)
+    if not plain:
+        _tell_how_it_is_split(context)
+        return ForeignFeed(loader, context.data_rank, seed=seed, execution=context.execution)
     assert size is not None
     samples = len(loader.dataset)  # type: ignore[arg-type]
-    _check_size(samples, size, training and loader.drop_last, name, context)
+    if isinstance(loader.sampler, DistributedSampler):
+        context.notice(
+            "A DataLoader has a DistributedSampler. The runtime splits the data over the slots itself: of the sampler "
+            f"it takes shuffle={loader.sampler.shuffle} and nothing else."
+        )
+    cut = _cut(samples, size, loader.drop_last, context, training)
     if loader.drop_last and not training and samples % size:
         context.notice(
             f"The validation DataLoader has drop_last=True; all {samples} samples are validated on all the same."
         )
     return LoaderFeed(
-        loader,
-        size,
-        training=training,
-        shuffle=training and shuffle,
-        seed=seed,
-        execution=context.execution,
+        loader, cut, context.data_rank, shuffle=training and shuffle, seed=seed, execution=context.execution
     )
 
 
-def _loader_batch_size(loader: DataLoader[Any], context: TrialContext, training: bool) -> int | None:
+def _tell_how_it_is_split(context: TrialContext) -> None:
+    slots = context.data_rank.of
+    if slots > 1:
+        context.notice(
+            f"A DataLoader has a sampler or data set of its own, so each of the {slots} slots that split the data "
+            f"reads all of it and takes one of every {slots} batches. Where the last round of them is incomplete, "
+            "slots without a batch are given one that counts nothing."
+        )
+
+
+def _loader_batch_size(loader: DataLoader[Any], context: TrialContext, training: bool, plain: bool) -> int | None:
+    """Samples per batch on each slot."""
     own = loader.batch_size
     wanted = context.hparam_batch_size
     if own is None or wanted is None or not training:
         return own
     share = context.split(wanted)
-    if own not in (wanted, share):
+    if own not in ((wanted, share) if plain else (share,)):
         raise TrialError(
-            f"The training DataLoader makes batches of {own} samples, but the hyperparameters say {wanted}. Make it "
-            "with batch_size=self.context.per_slot_batch_size, or leave the hyperparameter out."
+            f"The training DataLoader makes batches of {own} samples, but the hyperparameters say {wanted}"
+            f"{'' if share == wanted else f', which is {share} on each slot'}. Make it with "
+            "batch_size=self.context.per_slot_batch_size, or leave the hyperparameter out."
         )
     return share
 
 
-def _check_size(samples: int, batch_size: int, drop_last: bool, name: str, context: TrialContext) -> None:
-    _require_samples(samples, name)
-    if samples >= batch_size or name != "training":
+def _cut(samples: int, per_slot: int, drop_last: bool, context: TrialContext, training: bool) -> Cut:
+    _require_samples(samples, "training" if training else "validation")
+    where = context.data_rank
+    if training:
+        _check_size(samples, per_slot * where.of, drop_last, context)
+    elif samples < where.of:
+        raise DataError(
+            f"The validation data has {samples} samples for {where.of} slots that split it: each needs one at least. "
+            "Use fewer slots, or more data."
+        )
+    return make_cut(samples, per_slot, where, training=training, drop_last=drop_last)
+
+
+def _check_size(samples: int, batch_size: int, drop_last: bool, context: TrialContext) -> None:
+    if samples >= batch_size:
         return
     if drop_last:
         raise DataError(

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from mnist_trials.errors import DataError, TrialError
-from mnist_trials.plugin import Execution
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.datasets import make_feed, pair_of
 from mnist_trials.training.feeds import Feed
-from mnist_trials.training.metrics import Accumulator, trial_metrics
-from mnist_trials.training.session import prepare_model
+from mnist_trials.training.metrics import Accumulator, Untouched, without_weights
+from mnist_trials.training.session import place_metrics, prepare_model
 from mnist_trials.training.trial import Trial
 
 
@@ -30,29 +29,39 @@ def evaluate(trial: Trial, context: TrialContext) -> dict[str, float]:
     """
     validation = pair_of(trial.build_data())[1]
     model = prepare_model(trial, context) if trial._model is None else trial.model
-    for metric in trial_metrics(trial).values():
-        metric.to(context.device)
-    return run_validation(trial, model, make_feed(validation, context, training=False), context.execution)
+    place_metrics(trial, context)
+    return run_validation(trial, model, make_feed(validation, context, training=False), context)
 
 
 def run_validation(
-    trial: Trial, model: torch.nn.Module, feed: Feed, execution: Execution, limit: int | None = None
+    trial: Trial, model: torch.nn.Module, feed: Feed, context: TrialContext, limit: int | None = None
 ) -> dict[str, float]:
-    """The metrics over the first `limit` batches of `feed` (None: all), weighted by samples."""
+    """The metrics over the first `limit` batches of `feed` (None: all), weighted by samples.
+
+    Over all ranks, and the same on each. A collective.
+    """
     metrics = Accumulator("evaluate_batch")
+    execution = context.execution
+    execution.align_buffers(model)
     autocast = execution.autocast()
     batches = 0
     with evaluation_mode(model), torch.no_grad():
-        for batches, (batch, size) in enumerate(islice(feed.open(0, 0), limit), start=1):
+        for batches, (batch, size, whole) in enumerate(islice(feed.open(0, 0), limit), start=1):
+            untouched = Untouched(trial) if size == 0 and whole > 0 else None
             if autocast is None:
                 result = trial.evaluate_batch(batch, batches - 1)
             else:
                 with autocast:
                     result = trial.evaluate_batch(batch, batches - 1)
-            metrics.add(_checked(result), size)
+            result = _checked(result)
+            if untouched is not None:
+                untouched.put_back()
+                result = without_weights(result)
+            metrics.add(result, size)
+            context.beat()
     if not batches:
         raise DataError("The validation data gave no batch.")
-    return metrics.finish()
+    return metrics.finish(execution)
 
 
 def _checked(result: Any) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from itertools import count
+from itertools import count, islice
 from typing import Any, final
 
 import torch
@@ -12,14 +12,19 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from mnist_trials.plugin import Execution
+from mnist_trials.training.cuts import Cut, DataRank
 from mnist_trials.training.data import TensorData
 from mnist_trials.training.loaders import BatchKeys, keyed_loader, order
 from mnist_trials.training.random_state import seeded
 from mnist_trials.training.seeds import derive_seed
 
+Share = tuple[Any, int, int]
+"""What one data rank has of a batch, how many samples of it count here, and how many the batch has over all data ranks.
+Where no sample is left for a rank it is given one that counts nothing (0), so that all ranks take as many steps."""
+
 
 class Feed(ABC):
-    """Gives the batches of any pass over a data set, from any batch on."""
+    """Gives the batches of any pass over a data set, from any batch on; the same number on every data rank."""
 
     @property
     @abstractmethod
@@ -29,16 +34,16 @@ class Feed(ABC):
     @property
     @abstractmethod
     def largest_batch(self) -> int | None:
-        """The number of samples that no batch exceeds, if that is known."""
+        """The number of samples that no batch exceeds over all data ranks, if that is known."""
 
     @property
     @abstractmethod
     def samples(self) -> int | None:
-        """The number of samples in all batches of a pass; None where that shows only when it ends."""
+        """The number of samples in all batches of a pass, over all data ranks; None where only its end shows it."""
 
     @abstractmethod
-    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
-        """The batches of pass `pass_index` after the first `skip`, each with its number of samples."""
+    def open(self, pass_index: int, skip: int) -> Iterator[Share]:
+        """This data rank's shares of the batches of pass `pass_index` after the first `skip`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Between two passes: what, besides its number, the next one depends on."""
@@ -52,13 +57,12 @@ class Feed(ABC):
 class TensorFeed(Feed):
     """Gathers batches of a TensorData on the device."""
 
-    def __init__(self, data: TensorData, batch_size: int, *, training: bool, seed: int, execution: Execution) -> None:
-        """Training data is shuffled, and may lose its short last batch; other data is neither."""
+    def __init__(self, data: TensorData, cut: Cut, *, training: bool, seed: int, execution: Execution) -> None:
+        """Training data is shuffled; other data is not."""
         self._images = data.images.to(execution.device)
         self._labels = data.labels.to(execution.device)
         self._transform = data.transform
-        self._batch_size = batch_size
-        self._used = len(data) // batch_size * batch_size if training and data.drop_last else len(data)
+        self._cut = cut
         self._shuffle = training
         self._seed = seed
         self._execution = execution
@@ -66,28 +70,28 @@ class TensorFeed(Feed):
     @property
     @override
     def length(self) -> int:
-        return -(-self._used // self._batch_size)
+        return self._cut.batches
 
     @property
     @override
     def largest_batch(self) -> int:
-        return self._batch_size
+        return self._cut.largest
 
     @property
     @override
     def samples(self) -> int:
-        return self._used
+        return self._cut.samples
 
     @override
-    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
-        images, labels, transform, size = self._images, self._labels, self._transform, self._batch_size
+    def open(self, pass_index: int, skip: int) -> Iterator[Share]:
+        images, labels, transform = self._images, self._labels, self._transform
         to_device = self._execution.to_device
-        rows = order(len(images), self._shuffle, self._seed, pass_index)[: self._used].to(images.device)
-        for start in range(skip * size, len(rows), size):
-            chosen = rows[start : start + size]
+        rows = order(len(images), self._shuffle, self._seed, pass_index).to(images.device)
+        for start, end, size, whole in self._cut.parts(skip):
+            chosen = rows[start:end]
             # index_select copies in every case, so that a batch changed in place leaves the data as it is
             x = images.index_select(0, chosen)
-            yield to_device((x if transform is None else transform(x), labels.index_select(0, chosen))), len(chosen)
+            yield to_device((x if transform is None else transform(x), labels.index_select(0, chosen))), size, whole
 
 
 @final
@@ -95,57 +99,60 @@ class LoaderFeed(Feed):
     """Batches of a plain DataLoader, in an order and with random numbers of our own."""
 
     def __init__(
-        self,
-        loader: DataLoader[Any],
-        batch_size: int,
-        *,
-        training: bool,
-        shuffle: bool,
-        seed: int,
-        execution: Execution,
+        self, loader: DataLoader[Any], cut: Cut, where: DataRank, *, shuffle: bool, seed: int, execution: Execution
     ) -> None:
         samples = len(loader.dataset)  # type: ignore[arg-type]
-        self._keys = BatchKeys(samples, batch_size, training and loader.drop_last, shuffle, seed)
+        self._keys = BatchKeys(samples, cut, where, shuffle, seed)
         self._generator = torch.Generator()
         self._loader = keyed_loader(loader, self._keys, self._generator)
-        self._batch_size = batch_size
+        self._cut = cut
+        self._where = where
         self._seed = seed
         self._execution = execution
 
     @property
     @override
     def length(self) -> int:
-        return self._keys.batches
+        return self._cut.batches
 
     @property
     @override
     def largest_batch(self) -> int:
-        return self._batch_size
+        return self._cut.largest
 
     @property
     @override
     def samples(self) -> int:
-        return self._keys.samples
+        return self._cut.samples
 
     @override
-    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+    def open(self, pass_index: int, skip: int) -> Iterator[Share]:
         self._keys.pass_index, self._keys.skip = pass_index, skip
-        self._generator.manual_seed(derive_seed(self._seed, "workers", pass_index))
+        self._generator.manual_seed(derive_seed(self._seed, "workers", pass_index, *self._where.key))
         to_device = self._execution.to_device
-        for batch in self._loader:
-            yield to_device(batch), size_of(batch)
+        if self._where.of == 1:
+            for batch in self._loader:
+                size = size_of(batch)  # a collation may have left samples out
+                yield to_device(batch), size, size
+            return
+        for batch, (_, _, size, whole) in zip(self._loader, self._cut.parts(skip), strict=True):
+            yield to_device(batch), size, whole
 
 
 @final
 class ForeignFeed(Feed):
     """Batches of a DataLoader with a sampler or data set that only its owner understands, just as they come.
 
-    What is random in this process while a batch is made is a function of (seed, pass, batch); generators of the
-    samplers' own go on from pass to pass and are part of the state.
+    Every data rank reads all of them, and of each round of as many as there are ranks it takes its own. An incomplete
+    last round is filled with batches that count nothing.
+
+    What is random in this process while a batch is made is a function of (seed, pass, batch), the same on every rank;
+    generators of the samplers' own go on from pass to pass and are part of the state.
     """
 
-    def __init__(self, loader: DataLoader[Any], *, seed: int, execution: Execution) -> None:
+    def __init__(self, loader: DataLoader[Any], where: DataRank, *, seed: int, execution: Execution) -> None:
         self._loader = loader
+        self._where = where
         self._seed = seed
         self._execution = execution
         parts = (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None))
@@ -160,7 +167,7 @@ class ForeignFeed(Feed):
     @property
     @override
     def largest_batch(self) -> int | None:
-        return self._loader.batch_size
+        return None if self._loader.batch_size is None else self._loader.batch_size * self._where.of
 
     @property
     @override
@@ -168,20 +175,27 @@ class ForeignFeed(Feed):
         return None
 
     @override
-    def open(self, pass_index: int, skip: int) -> Iterator[tuple[Any, int]]:
+    def open(self, pass_index: int, skip: int) -> Iterator[Share]:
+        rank, of = self._where.rank, self._where.of
+        to_device = self._execution.to_device
+        batches = islice(self._read(pass_index), skip * of, None)
+        while given := list(islice(batches, of)):
+            sizes = [size_of(batch) for batch in given]
+            own = rank if rank < len(given) else 0
+            yield to_device(given[own]), sizes[rank] if own == rank else 0, sum(sizes)
+
+    def _read(self, pass_index: int) -> Iterator[Any]:
         for part in (self._loader.sampler, self._loader.batch_sampler, self._loader.dataset):
             if callable(set_epoch := getattr(part, "set_epoch", None)):
                 set_epoch(pass_index)
         with seeded(derive_seed(self._seed, "pass", pass_index)):
             batches = iter(self._loader)
-        to_device = self._execution.to_device
         for number in count():
             with seeded(derive_seed(self._seed, "batch", pass_index, number)):
                 batch = next(batches, _END)
             if batch is _END:
                 return
-            if number >= skip:
-                yield to_device(batch), size_of(batch)
+            yield batch
 
     @override
     def state_dict(self) -> dict[str, Any]:

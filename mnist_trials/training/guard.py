@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 
 from mnist_trials.errors import NonFiniteLoss
+from mnist_trials.training.agreement import first_of
+from mnist_trials.training.optimizer_states import local_part
 from mnist_trials.training.session import Session
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A metric that was not finite. `batches` are counted from the start of the open reporting period."""
+
+    metric: str
+    text: str
+    batches: tuple[int, ...]
 
 
 @final
@@ -20,6 +33,7 @@ class LossGuard:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._ranks = session.context.execution.ranks
         self._on_nan = session.settings.on_nan
         self._left_out = 0
         self._first_left_out = ""
@@ -37,7 +51,7 @@ class LossGuard:
             self._first_left_out = self._where(self._session.position.batches)
 
     def check(self) -> None:
-        """Check what has come since the last call.
+        """Check what has come since the last call, on any rank. A collective.
 
         Raises:
             NonFiniteLoss: a loss is not finite and `on_nan` is `stop`.
@@ -48,44 +62,63 @@ class LossGuard:
                 f"{self._first_left_out}."
             )
             self._left_out = 0
-        for name in self._names():
-            self._check_values(name)
+        found = [finding for name in self._names() if (finding := self._look_at(name)) is not None]
+        for finding in self._of_all_ranks(found):
+            self._tell(finding)
         self.reset()
 
     def check_parameters(self) -> None:
-        """Check what is about to be saved.
+        """Check what is about to be saved. A collective, as `check` is.
 
         Raises:
             NonFiniteLoss: a parameter is not finite and `on_nan` is `stop`.
         """
         if self._on_nan != "stop":
             return
-        for name, parameter in self._session.model.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise NonFiniteLoss(
-                    f"The parameter '{name}' is not finite after {self._session.position.batches} batches, though the "
-                    f"loss still was. {_ADVICE}"
-                )
+        named = self._session.model.named_parameters()
+        own = next((name for name, parameter in named if not torch.isfinite(local_part(parameter)).all()), None)
+        if (name := first_of(self._ranks, own)) is not None:
+            raise NonFiniteLoss(
+                f"The parameter '{name}' is not finite after {self._session.position.batches} batches, though the "
+                f"loss still was. {_ADVICE}"
+            )
 
     def _names(self) -> tuple[str, ...]:
         names = self._session.training_metrics.names()
         return ("loss",) if "loss" in names else names
 
-    def _check_values(self, name: str) -> None:
+    def _look_at(self, name: str) -> _Finding | None:
         session = self._session
         values = session.training_metrics.values(name)
         checked = self._checked.get(name, 0)
         wrong = (~torch.isfinite(values[checked:])).nonzero().flatten().tolist()
         if not wrong:
-            return
+            return None
         first = checked + wrong[0]
         batches, since = session.position.batches, session.position.reported
         every_batch = len(values) == batches - since
         where = self._where(since + first) if every_batch else f"one of the batches {since} to {batches - 1}"
         text = f"The {_spoken(name)} became {float(values[first])} in {where}."
+        return _Finding(name, text, tuple(checked + index for index in wrong))
+
+    def _of_all_ranks(self, found: list[_Finding]) -> list[_Finding]:
+        """For each metric what the rank says that saw it first, and all batches in which one saw it."""
+        if self._ranks.layout.size == 1:
+            return found
+        together: dict[str, _Finding] = {}
+        for finding in (finding for findings in self._ranks.gather(found) for finding in findings):
+            known = together.get(finding.metric, finding)
+            earliest = min(known, finding, key=lambda either: either.batches[0])
+            batches = tuple(sorted({*known.batches, *finding.batches}))
+            together[finding.metric] = replace(earliest, batches=batches)
+        return list(together.values())
+
+    def _tell(self, finding: _Finding) -> None:
         if self._on_nan == "stop":
-            raise NonFiniteLoss(f"{text} {_ADVICE}")
-        session.context.notice(f"{text} It was so in {len(wrong)} batches; training goes on (on_nan: {self._on_nan}).")
+            raise NonFiniteLoss(f"{finding.text} {_ADVICE}")
+        self._session.context.notice(
+            f"{finding.text} It was so in {len(finding.batches)} batches; training goes on (on_nan: {self._on_nan})."
+        )
 
     def _where(self, batch_idx: int) -> str:
         session = self._session

@@ -8,8 +8,10 @@ from typing import Any, final
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
+from mnist_trials.training.cuts import Cut, DataRank
 from mnist_trials.training.random_state import seeded
 from mnist_trials.training.seeds import derive_seed
 
@@ -33,27 +35,25 @@ class BatchKey:
 
 @final
 class BatchKeys:
-    """The batches of one pass from a given one on, as a sampler of a DataLoader that does no batching of its own."""
+    """One rank's batches of one pass from a given one on, as a sampler of a DataLoader that does no batching itself."""
 
-    def __init__(self, samples: int, batch_size: int, drop_last: bool, shuffle: bool, seed: int) -> None:
+    def __init__(self, samples: int, cut: Cut, where: DataRank, shuffle: bool, seed: int) -> None:
         self._samples = samples
-        self._batch_size = batch_size
+        self._cut = cut
+        self._where = where
         self._shuffle = shuffle
         self._seed = seed
-        self.batches = samples // batch_size if drop_last else -(-samples // batch_size)
-        self.samples = self.batches * batch_size if drop_last else samples  # in them
         self.pass_index = 0
         self.skip = 0
 
     def __len__(self) -> int:
-        return self.batches - self.skip
+        return self._cut.batches - self.skip
 
     def __iter__(self) -> Iterator[BatchKey]:
         indices = order(self._samples, self._shuffle, self._seed, self.pass_index).tolist()
-        for number in range(self.skip, self.batches):
-            start = number * self._batch_size
-            seed = derive_seed(self._seed, "batch", self.pass_index, number)
-            yield BatchKey(seed, indices[start : start + self._batch_size])
+        for number, (start, end, _, _) in enumerate(self._cut.parts(self.skip), start=self.skip):
+            seed = derive_seed(self._seed, "batch", self.pass_index, number, *self._where.key)
+            yield BatchKey(seed, indices[start:end])
 
 
 @final
@@ -114,8 +114,14 @@ def is_plain(loader: DataLoader[Any]) -> bool:
     if loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
         return False
     sampler = loader.sampler
-    if type(sampler) is SequentialSampler:
+    if type(sampler) in (SequentialSampler, DistributedSampler):
         return True
     return (
         type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     )
+
+
+def shuffles(loader: DataLoader[Any]) -> bool:
+    """Whether a plain `loader` is to be shuffled."""
+    sampler = loader.sampler
+    return sampler.shuffle if isinstance(sampler, DistributedSampler) else isinstance(sampler, RandomSampler)

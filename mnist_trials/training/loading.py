@@ -40,6 +40,8 @@ def load_trial(
 ) -> Trial:
     """Rebuild a trial with its hyperparameters, weights and own state, its `model` in eval mode. Nothing is unpickled.
 
+    It is a single process's, on however many slots the checkpoint was written.
+
     Of the trial, `__init__`, `build_model` and, where it had a state of its own, `load_state_dict` are called; no data
     is built. The process's random state, threads and settings stay as they are, but for the device's random state.
 
@@ -66,7 +68,7 @@ def load_trial(
         trial = cls(_context(folder, manifest, seed, backend, directory, data_root, channel or _Nobody()))
         weakref.finalize(trial, shutil.rmtree, directory, ignore_errors=True)
         model = _model_of(trial)
-    load_weights(model, weights_of(content))
+    load_weights(model, weights_of(content), trial.context.execution)
     if own := content.state.get("trial"):
         trial.load_state_dict(own)
     model.eval()
@@ -123,7 +125,7 @@ def _context(
     slot = replace(chosen.slots(1)[0], threads=torch.get_num_threads())
     execution = chosen.open(
         ExecutionSettings(
-            slot=slot,
+            slots=(slot,),
             precision=str(manifest.config.get("precision") or "fp32"),
             compile=False,
             deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -136,7 +138,7 @@ def _context(
         run=1,
         rank=0,
         size=1,
-        slot=slot,
+        slots=(slot,),
         config=manifest.config,
         hparams=manifest.hparams,
         seed=seed,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, final
 
 import torch
 
 from mnist_trials.clock import Clock
-from mnist_trials.errors import TrialError
 from mnist_trials.events import StopRequest
 from mnist_trials.training import checkpoints
+from mnist_trials.training.agreement import first_of
 from mnist_trials.training.evaluation import run_validation
+from mnist_trials.training.feeds import Share
 from mnist_trials.training.guard import LossGuard
+from mnist_trials.training.judge import Judge
+from mnist_trials.training.leader import Leader
 from mnist_trials.training.losses import as_metrics, checked_loss
+from mnist_trials.training.metrics import Untouched, without_weights
 from mnist_trials.training.missed import missed_points
 from mnist_trials.training.periods import Due, batches_before
 from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
@@ -55,13 +59,21 @@ class TrainingLoop:
         self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
         self._data_seconds = 0.0  # waited for data, if profiled
-        self._judged_by_nothing = False  # said once
+        self._judge = Judge(session)
+        context = session.context
+        self._ranks = context.execution.ranks
+        self._together = self._ranks.layout.size > 1
+        self._leader = Leader(self._ranks, context.channel, clock, context.beat) if self._together else None
+        self._agrees = any(self._ranks.gather(session.callbacks.present))  # whether there is a callback on any rank
+        self._stop_reason: str | None = None  # of a callback of any rank
+        self._untouched: Untouched | None = None  # while the batch at hand counts nothing
+        self._agree()  # one that was restored may have ended training before
 
     def run(self) -> None:
         """Train; `stopped` tells whether a request ended it. `Trainer.fit` says what happens in which order."""
         session = self.session
         session.model.train()
-        session.callbacks.call("on_training_start")
+        self._call("on_training_start")
         self._tell_missed_points()
         if session.settings.initial_validation and session.position.batches == 0 and session.validated_at is None:
             self._validate()
@@ -70,17 +82,28 @@ class TrainingLoop:
                 self._hold()
                 continue
             if session.position.batch_in_epoch == 0:
-                session.callbacks.call("on_epoch_start", session.position.epochs)
+                self._call("on_epoch_start", session.position.epochs)
             self._train_segment()
         if self._finished():
             self.stopped = None
             self._complete()
         else:
             self._save()
-        session.callbacks.call("on_training_end")
+        if self._leader is not None:
+            self._leader.finish()
+        self._call("on_training_end")
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        """Call `hook` of the callbacks, on every rank, and learn whether one of them ends training."""
+        self.session.callbacks.call(hook, *arguments)
+        self._agree()
+
+    def _agree(self) -> None:
+        if self._agrees:
+            self._stop_reason = first_of(self._ranks, self.session.callbacks.stop_reason)
 
     def _finished(self) -> bool:
-        return self._full_length() or self.session.callbacks.stop_reason is not None
+        return self._full_length() or self._stop_reason is not None
 
     def _full_length(self) -> bool:
         length = self.session.settings.max_length
@@ -96,7 +119,7 @@ class TrainingLoop:
         self._save()
         self.report_progress()
         self._reporter.held(session.position)
-        word = session.context.channel.wait_for_word()
+        word = (self._leader or session.context.channel).wait_for_word()
         if isinstance(word, StopRequest):
             self.stopped = word
             return
@@ -135,7 +158,7 @@ class TrainingLoop:
         if self._reporting.arrive(session.position):
             self._report()
         if epoch_ended:
-            session.callbacks.call("on_epoch_end", session.position.epochs - 1)
+            self._call("on_epoch_end", session.position.epochs - 1)
         if self._validation.arrive(session.position):
             self._validate()
         if self._checkpointing.arrive(session.position) and not self._finished():
@@ -164,36 +187,38 @@ class TrainingLoop:
         session, position, scheduled = self.session, self.session.position, self.session.schedules.has("batch")
         stepper, context = session.stepper, session.context
         train_batch, learn, gather = session.trial.train_batch, stepper.learn, session.training_metrics.add
-        autocast, stop_requested = context.execution.autocast(), context.channel.stop_requested
+        autocast, stop_requested = context.execution.autocast(), (self._leader or context.channel).stop_requested
         skips, now, epoch = session.settings.on_nan == "skip", self._clock.monotonic, position.epochs
-        batches = session.stream.batches()
-        if session.settings.profiling:
-            batches = self._timed(batches)
+        batches = self._batches()
         for done in range(1, count + 1):
             if scheduled and done > 1:
                 session.schedules.step("batch")
-            batch, size = next(batches)
+            batch, size, whole = next(batches)
             if autocast is None:
                 result = train_batch(batch, epoch, position.batches)
             else:
                 with autocast:
                     result = train_batch(batch, epoch, position.batches)
             metrics = result if type(result) is dict else as_metrics(result, stepper.manual)
+            if self._untouched is not None:
+                metrics = self._forget(metrics)
             if stepper.manual:
                 gather(metrics, size)
             else:
                 loss = metrics.get("loss")
                 weight: float = size
+                weights: float = whole
                 if not isinstance(loss, torch.Tensor) or not loss.requires_grad or loss.numel() != 1:
                     loss, weight = checked_loss(metrics, size)
-                if skips and not math.isfinite(loss.item()):
+                    weights = self._ranks.sum(weight)
+                if skips and self._not_finite(loss):
                     self._leave_out()
                 else:
-                    learn(loss, weight)
+                    learn(loss, weight, weights)
                     gather(metrics, size)
             position.batches += 1
             position.batch_in_epoch += 1
-            position.records += size
+            position.records += whole
             self.stopped = stop_requested()
             if self.stopped is not None:
                 return done
@@ -201,7 +226,31 @@ class TrainingLoop:
                 self.report_progress()
         return count
 
-    def _timed(self, batches: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+    def _batches(self) -> Iterator[Share]:
+        batches = self.session.stream.batches()
+        if self.session.settings.profiling:
+            batches = self._timed(batches)
+        return self._shared(batches) if self._together else batches
+
+    def _shared(self, batches: Iterator[Share]) -> Iterator[Share]:
+        """Prepare for what each batch counts on this rank."""
+        session = self.session
+        for batch, size, whole in batches:
+            session.stepper.batch_is(size, whole)
+            self._untouched = Untouched(session.trial) if size == 0 and whole > 0 else None
+            yield batch, size, whole
+
+    def _forget(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the metrics of a batch that counts nothing."""
+        assert self._untouched is not None
+        self._untouched.put_back()
+        return without_weights(metrics)
+
+    def _not_finite(self, loss: torch.Tensor) -> bool:
+        """Whether the loss of any rank is not: all leave the batch out then."""
+        return self._ranks.sum(0.0 if math.isfinite(loss.item()) else 1.0) > 0
+
+    def _timed(self, batches: Iterator[Share]) -> Iterator[Share]:
         while True:
             started = self._clock.monotonic()
             batch = next(batches)
@@ -223,7 +272,7 @@ class TrainingLoop:
     def _report(self) -> None:
         session = self.session
         self._guard.check()
-        metrics = session.training_metrics.finish()
+        metrics = session.training_metrics.finish(session.context.execution)
         self._guard.reset()
         if session.settings.profiling:
             batches = session.position.batches - session.position.reported
@@ -232,59 +281,32 @@ class TrainingLoop:
         session.position.reported = session.position.batches
         self._reporter.trained(session.position, self._epochs(), metrics, self._training_seconds)
         self._training_seconds = self._data_seconds = 0.0
+        self._agree()  # train_batch may have ended training by a callback
 
     def _validate(self) -> None:
         session = self.session
-        settings, callbacks = session.settings, session.callbacks
+        settings = session.settings
         self._guard.check()
-        callbacks.call("on_validation_start")
+        self._call("on_validation_start")
         started = self._clock.monotonic()
         metrics = run_validation(
             session.trial,
             session.model,
             session.validation,
-            session.context.execution,
+            session.context,
             limit=1 if settings.test_mode else None,
         )
         session.validated_at, session.validation_metrics = session.position.batches, metrics
         self._saved_at = None  # a checkpoint of this point does not know this validation
         self._reporter.validated(session.position, self._epochs(), metrics, self._clock.monotonic() - started)
-        value = self._judge(metrics)
+        value = self._judge.value(metrics)
         best = value is None or session.is_best(value)
         if value is not None:
             session.schedules.validated(value)
             session.best_metric = value if best else session.best_metric
-        callbacks.call("on_validation_end", metrics)
+        self._call("on_validation_end", metrics)
         if settings.checkpoint_policy == "all" or (settings.checkpoint_policy == "best" and best):
             self._save()
-
-    def _judge(self, metrics: Mapping[str, float]) -> float | None:
-        """The one metric that says how good this validation is; None where there is no such metric at all."""
-        session = self.session
-        name = session.settings.metric
-        if name is not None and name in metrics:
-            return metrics[name]
-        given = ", ".join(sorted(metrics))
-        if name is not None and session.settings.metric_required:
-            raise TrialError(
-                f"The searcher judges trials by '{name}' (searcher.metric), but evaluate_batch gave: {given}."
-            )
-        if name is not None and session.context.in_experiment:
-            return math.nan  # as the searcher sees it: the worst
-        if "validation_loss" in metrics and session.settings.smaller_is_better:
-            return metrics["validation_loss"]
-        if session.schedules.waits_for_metric:
-            raise TrialError(
-                "ReduceLROnPlateau needs the metric that the trial is judged by: name it as searcher.metric in the "
-                f"config, or call it 'validation_loss'. evaluate_batch gave: {given}."
-            )
-        if session.settings.checkpoint_policy == "best" and not self._judged_by_nothing:
-            self._judged_by_nothing = True
-            session.context.notice(
-                f"No validation metric is the one to judge by (there is no 'validation_loss' among {given}), so a "
-                "checkpoint is saved after every validation, not only after the best."
-            )
-        return None
 
     def _save(self) -> None:
         session = self.session
@@ -295,7 +317,7 @@ class TrainingLoop:
         info = checkpoints.save(session)
         self.checkpoint, self._saved_at = info.uuid, session.position.batches
         self._reporter.saved(info)
-        session.callbacks.call("on_checkpoint_saved", info.uuid)
+        self._call("on_checkpoint_saved", info.uuid)
 
     def _complete(self) -> None:
         session = self.session
@@ -303,10 +325,8 @@ class TrainingLoop:
         session.stepper.finish_group()  # a callback may end training inside a group
         if session.stepper.steps != steps:
             session.validated_at = None
-        if session.callbacks.stop_reason is not None and not self._full_length():
-            session.context.notice(
-                f"Training ends after {session.position.batches} batches: {session.callbacks.stop_reason}."
-            )
+        if self._stop_reason is not None and not self._full_length():
+            session.context.notice(f"Training ends after {session.position.batches} batches: {self._stop_reason}.")
         if session.position.reported < session.position.batches:
             self._report()
         if session.validated_at != session.position.batches:

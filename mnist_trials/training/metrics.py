@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, final
 import torch
 
 from mnist_trials.errors import TrialError
+from mnist_trials.plugin import Execution
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -73,16 +74,19 @@ class _Series:
         self._chunks = [joined] if len(joined) else []
         return joined
 
-    def mean(self) -> float:
-        """The weighted mean; NaN without any weight."""
+    def total(self) -> tuple[float, float]:
+        """The sum of all values times their weights, and that of the weights."""
         weights = torch.tensor(self.weights, dtype=torch.float64)
         values = self.values()
         counted = weights > 0  # a value of no weight has no say, not even as NaN
-        return float((values[counted] * weights[counted]).sum() / weights.sum())
+        return float((values[counted] * weights[counted]).sum()), float(weights.sum())
 
     def load(self, values: torch.Tensor, weights: list[float]) -> None:
         self._chunks = [values] if len(values) else []
         self.weights = list(weights)
+
+
+_Total = tuple[float, float]
 
 
 @final
@@ -154,17 +158,40 @@ class Accumulator:
         """The metrics that are means of values."""
         return tuple(self._series)
 
-    def finish(self) -> dict[str, float]:
+    def finish(self, execution: Execution | None = None) -> dict[str, float]:
         """The metrics of the period, which ends with this: what is added from now on is another one's.
 
+        They are those of all ranks of `execution` together, and the same on each. A collective.
+
         Raises:
-            TrialError: a torchmetrics object computes no single number.
+            TrialError: a torchmetrics object computes no single number, or is not there on every rank.
         """
-        result = {name: series.mean() for name, series in self._series.items()}
+        totals = {name: series.total() for name, series in self._series.items()}
+        if execution is not None and execution.ranks.layout.size > 1:
+            totals = self._of_all_ranks(totals, execution)
+        result = {name: total / weight if weight > 0 else math.nan for name, (total, weight) in totals.items()}
         result.update({name: self._compute(name, metric) for name, metric in self._objects.items()})
         self._series = {}
         self._objects = {}
         return result
+
+    def _of_all_ranks(self, totals: dict[str, _Total], execution: Execution) -> dict[str, _Total]:
+        every: list[tuple[dict[str, _Total], list[str]]] = execution.ranks.gather((totals, list(self._objects)))
+        for rank, (_, objects) in enumerate(every):
+            if objects != every[0][1]:
+                raise TrialError(
+                    f"{self._method} returned other torchmetrics objects on rank {rank} "
+                    f"({', '.join(objects) or 'none'}) than on rank 0 ({', '.join(every[0][1]) or 'none'}). They are "
+                    "computed over all slots together, so each must return the same ones, in the same order."
+                )
+        for metric in self._objects.values():
+            compute_over(metric, execution)
+        summed: dict[str, _Total] = {}
+        for values, _ in every[:: execution.ranks.layout.mesh.tensor]:  # tensor ranks of one data rank have the same
+            for name, (total, weight) in values.items():
+                before = summed.get(name, (0.0, 0.0))
+                summed[name] = (before[0] + total, before[1] + weight)
+        return summed
 
     def _compute(self, name: str, metric: Metric) -> float:
         value = metric.compute()
@@ -211,6 +238,17 @@ def trial_metrics(trial: object) -> dict[str, Metric]:
     return found
 
 
+def compute_over(metric: Metric, execution: Execution) -> None:
+    """Let `metric` be computed over all data ranks of `execution`, each counted once."""
+    metric.process_group = execution.data_group
+    if execution.data_group is None:
+        metric.distributed_available_fn = _never  # it would take all processes for data ranks
+
+
+def _never() -> bool:
+    return False
+
+
 def metric_state(metric: Metric) -> dict[str, Any]:
     """What `metric` has gathered so far."""
     return {"states": dict(metric.metric_state), "updates": metric.update_count}
@@ -223,3 +261,29 @@ def load_metric_state(metric: Metric, state: Mapping[str, Any]) -> None:
         moved = [v.to(metric.device) for v in value] if isinstance(value, list) else value.to(metric.device)
         setattr(metric, name, moved)
     metric._update_count = state["updates"]  # torchmetrics has no public way; it only spares a warning
+
+
+@final
+class Untouched:
+    """The torchmetrics objects of a trial as they are now, to be put back after a batch that counts nothing."""
+
+    def __init__(self, trial: object) -> None:
+        self._kept = [(metric, _copied(metric_state(metric))) for metric in trial_metrics(trial).values()]
+
+    def put_back(self) -> None:
+        """Forget what the objects were updated with since."""
+        for metric, state in self._kept:
+            load_metric_state(metric, state)
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    states = {
+        name: [v.clone() for v in value] if isinstance(value, list) else value.clone()  # an update may be in place
+        for name, value in state["states"].items()
+    }
+    return {**state, "states": states}
+
+
+def without_weights(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """`metrics` of a batch that counts nothing: what was given a weight of its own has lost it."""
+    return {name: value.value if isinstance(value, Weighted) else value for name, value in metrics.items()}

@@ -33,6 +33,12 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
+def reseed(seed: int) -> None:
+    """Seed Python's, numpy's and torch's random numbers, those of devices too."""
+    _seed(seed)
+    torch.manual_seed(seed)
+
+
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)

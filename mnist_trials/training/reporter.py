@@ -10,6 +10,7 @@ from typing import Any, final
 from mnist_trials.events import (
     CheckpointRejected,
     CheckpointSaved,
+    Event,
     MetricsReported,
     ProgressReported,
     TrialHeld,
@@ -27,16 +28,20 @@ from mnist_trials.units import Batch, Epoch
 
 @final
 class Reporter:
-    """Sends the events of one run. What they need to know of a position is worked out here."""
+    """Sends the events of one run, which rank 0 speaks for. What they need to know of a position is worked out here."""
 
     def __init__(self, context: TrialContext) -> None:
         self._context = context
         self._who: dict[str, Any] = {"trial_id": context.trial_id, "run": context.run, "rank": context.rank}
 
+    def _emit(self, event: Event) -> None:
+        if self._context.rank == 0:
+            self._context.channel.emit(event)
+
     def started(self, batches: int, checkpoint: str | None) -> None:
         """Training begins at `batches`, with what was in `checkpoint`."""
         context = self._context
-        self._context.channel.emit(
+        self._emit(
             TrialStarted(
                 **self._who,
                 pid=os.getpid(),
@@ -50,11 +55,11 @@ class Reporter:
 
     def rejected(self, uuid: str, reason: str) -> None:
         """A checkpoint was not used."""
-        self._context.channel.emit(CheckpointRejected(**self._who, uuid=uuid, reason=reason))
+        self._emit(CheckpointRejected(**self._who, uuid=uuid, reason=reason))
 
     def trained(self, position: Position, epochs: float, metrics: Mapping[str, float], seconds: float) -> None:
         """A reporting period ended."""
-        self._context.channel.emit(
+        self._emit(
             MetricsReported(
                 **self._who,
                 batches=position.batches,
@@ -67,7 +72,7 @@ class Reporter:
 
     def validated(self, position: Position, epochs: float, metrics: Mapping[str, float], seconds: float) -> None:
         """A validation was made."""
-        self._context.channel.emit(
+        self._emit(
             ValidationCompleted(
                 **self._who,
                 batches=position.batches,
@@ -80,15 +85,15 @@ class Reporter:
 
     def held(self, position: Position) -> None:
         """Training has come as far as it may for now; it is validated and saved."""
-        self._context.channel.emit(TrialHeld(**self._who, batches=position.batches))
+        self._emit(TrialHeld(**self._who, batches=position.batches))
 
     def saved(self, checkpoint: CheckpointInfo) -> None:
         """A checkpoint lies in its storage."""
-        self._context.channel.emit(CheckpointSaved(**self._who, checkpoint=checkpoint))
+        self._emit(CheckpointSaved(**self._who, checkpoint=checkpoint))
 
     def progress(self, position: Position, epochs: float, total_batches: int | None) -> None:
         """Training has come this far."""
-        self._context.channel.emit(
+        self._emit(
             ProgressReported(
                 **self._who,
                 batches=position.batches,

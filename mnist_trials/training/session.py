@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
 
 from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.errors import TrialError
+from mnist_trials.plugin import Execution, Rules
+from mnist_trials.training.agreement import require_same_data
 from mnist_trials.training.callbacks import Callbacks
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.datasets import make_feeds
-from mnist_trials.training.metrics import Accumulator, load_metric_state, metric_state, trial_metrics
+from mnist_trials.training.metrics import Accumulator, compute_over, load_metric_state, metric_state, trial_metrics
+from mnist_trials.training.optimizer_states import own_part, whole_state
 from mnist_trials.training.periods import Position
+from mnist_trials.training.random_state import reseed
+from mnist_trials.training.rank_states import OwnStates, with_own_states
 from mnist_trials.training.schedule import Schedules
+from mnist_trials.training.seeds import derive_seed
 from mnist_trials.training.settings import FitSettings
 from mnist_trials.training.stepper import Stepper
 from mnist_trials.training.stream import Stream
@@ -38,7 +45,8 @@ class Session:
         self.settings = settings
         self.position = Position()
         training, self.validation = make_feeds(trial.build_data(), context)
-        self.stream = Stream(training, settings.records_per_epoch, context.size)
+        require_same_data(context.execution.ranks, context.datasets, training, self.validation)
+        self.stream = Stream(training, settings.records_per_epoch)
         self.model = prepare_model(trial, context)
         trial._optimizer = built = trial.build_optimizer(self.model)
         self.optimizers = _named_optimizers(built)
@@ -50,8 +58,7 @@ class Session:
         self.best_metric: float | None = None
         self.validated_at: int | None = None  # batches trained at the last validation
         self.validation_metrics: dict[str, float] = {}  # what it gave
-        for metric in trial_metrics(trial).values():
-            metric.to(context.device)
+        place_metrics(trial, context)
 
     def is_best(self, metric: float) -> bool:
         """Whether `metric` is better than that of every validation so far."""
@@ -61,16 +68,20 @@ class Session:
         return best is None or (metric < best if self.settings.smaller_is_better else metric > best)
 
     def model_state(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by name."""
-        return {name: value for name, value in self.model.state_dict().items() if isinstance(value, torch.Tensor)}
+        """Parameters and buffers by name, whole. A collective."""
+        whole = self.context.execution.whole
+        return {
+            name: whole(value) for name, value in self.model.state_dict().items() if isinstance(value, torch.Tensor)
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """All the rest that makes a resumed training the same as an undisturbed one."""
+        """All the rest that makes a resumed training the same as an undisturbed one. A collective."""
         extra = {k: v for k, v in self.model.state_dict().items() if not isinstance(v, torch.Tensor)}
-        return {
+        execution = self.context.execution
+        state = {
             "position": self.position.state_dict(),
             "model_extra": extra,
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: whole_state(optimizer, execution) for name, optimizer in self.optimizers.items()},
             "schedules": self.schedules.state_dict(),
             "stepper": self.stepper.state_dict(),
             "data": self.stream.state_dict(),
@@ -81,36 +92,58 @@ class Session:
             "best_metric": self.best_metric,
             "validated_at": self.validated_at,
             "validation_metrics": self.validation_metrics,
-            "execution": self.context.execution.state_dict(),
+            "execution": execution.state_dict(),
         }
+        return with_own_states(state, execution.ranks)
 
     def load(self, content: CheckpointContent) -> None:
         """Go back to where `content` was saved, with what `model_state` and `state_dict` returned then.
 
+        On another mesh than it was saved on, what the ranks have of their own is given back as `OwnStates` says.
+
         Raises:
             TrialError: they are of another model, optimizer, or data.
         """
-        state = content.state
-        load_weights(self.model, weights_of(content))
+        state, context = content.state, self.context
+        every = OwnStates(state)
+        own = every.of(context.layout)
+        load_weights(self.model, weights_of(content), context.execution)
         self._load_optimizers(state["optimizers"])
         self.schedules.load_state_dict(state["schedules"])
-        self.stepper.load_state_dict(state["stepper"])
+        self.stepper.load_state_dict({**state["stepper"], "gradients": own["gradients"]})
         self.position = Position(**state["position"])
-        self.training_metrics.load_state_dict(state["training_metrics"])
+        self.training_metrics.load_state_dict(own["training_metrics"])
         for name, metric in trial_metrics(self.trial).items():
-            if name in state["metric_objects"]:
-                load_metric_state(metric, state["metric_objects"][name])
+            if name in own["metric_objects"]:
+                load_metric_state(metric, own["metric_objects"][name])
+            else:
+                metric.reset()
         self.callbacks.load_state_dict(state["callbacks"])
         self.trial.load_state_dict(state["trial"])
         self.best_metric = state["best_metric"]
         self.validated_at, self.validation_metrics = state["validated_at"], state["validation_metrics"]
         skipped = self.stream.load_state_dict(state["data"])
         if skipped:
-            self.context.notice(
+            context.notice(
                 f"The training DataLoader has a sampler or data set of its own, so it is read again up to batch "
                 f"{skipped} of its pass to go on after it."
             )
-        self.context.execution.load_state_dict(state["execution"])  # last: the user's code above may draw numbers
+        context.execution.load_state_dict(own["execution"])  # last: the user's code above may draw numbers
+        if not every.fits(context.layout):
+            self._go_on_elsewhere(every)
+
+    def _go_on_elsewhere(self, every: OwnStates) -> None:
+        """Random numbers and a notice where the data is split over more or fewer slots than before."""
+        context, data_rank = self.context, self.context.layout.data_rank
+        if data_rank:
+            reseed(derive_seed(context.seed, "rank", data_rank, self.position.batches))
+        objects = every.open_objects()
+        anew = f", and the torchmetrics objects {', '.join(objects)} begin their period anew" if objects else ""
+        context.notice(
+            f"The checkpoint was written where the data was split over {every.mesh['data']} slots; now it is over "
+            f"{context.data_rank.of}. Weights, optimizer and position are exactly those of the checkpoint; random "
+            f"numbers (of dropout and the like) are not those of an undisturbed training{anew}."
+        )
 
     def _load_optimizers(self, states: Mapping[str, Any]) -> None:
         if list(states) != list(self.optimizers):
@@ -119,23 +152,35 @@ class Session:
             )
         for name, optimizer in self.optimizers.items():
             try:
-                optimizer.load_state_dict(states[name])
+                optimizer.load_state_dict(own_part(states[name], optimizer, self.context.execution))
             except ValueError as error:
                 raise TrialError(f"The checkpoint is of another optimizer: {error}.") from error
+
+
+def place_metrics(trial: Trial, context: TrialContext) -> None:
+    """Bring the trial's torchmetrics objects to the device, and let them be computed over all data ranks."""
+    for metric in trial_metrics(trial).values():
+        metric.to(context.device)
+        if context.layout.size > 1:
+            compute_over(metric, context.execution)
 
 
 def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
     """Build the trial's model and bring it to the device; `trial.model` is it from then on.
 
     Raises:
-        TrialError: `build_model` returned no module.
+        TrialError: `build_model` returned no module, or a sharding rule cannot be followed.
     """
     built = trial.build_model()
+    rules = trial.sharding_rules()
     prepare = context.execution.prepare
     if isinstance(built, torch.nn.Module):
-        trial._model = prepare(built)
+        trial._model = prepare(built, rules)
     elif isinstance(built, Mapping) and built and all(isinstance(m, torch.nn.Module) for m in built.values()):
-        trial._model = torch.nn.ModuleDict({name: prepare(module) for name, module in built.items()})
+        parts = rules_by_module(built, rules) if context.layout.mesh.tensor > 1 else {}
+        trial._model = torch.nn.ModuleDict(
+            {name: prepare(module, parts.get(name, {})) for name, module in built.items()}
+        )
     else:
         raise TrialError(
             f"build_model must return a torch.nn.Module, or a dict of named ones; it returned {type(built).__name__}."
@@ -144,23 +189,52 @@ def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
     return model
 
 
+def rules_by_module(modules: Mapping[str, torch.nn.Module], rules: Rules) -> dict[str, Rules]:
+    """Of `rules`, which go by names as in `maker.weight`, those of each module, by its own names.
+
+    Raises:
+        TrialError: a rule matches no parameter of any module.
+    """
+    full = [(name, own) for name, module in modules.items() for own, _ in module.named_parameters()]
+    found: dict[str, dict[str, tuple[str | None, ...]]] = {}
+    for pattern, dimensions in rules.items():
+        matched = [(name, own) for name, own in full if re.fullmatch(pattern, f"{name}.{own}")]
+        if not matched:
+            raise TrialError(
+                f"The sharding rule {pattern!r} matches no parameter. They are: "
+                f"{', '.join(f'{name}.{own}' for name, own in full)}."
+            )
+        for name, own in matched:
+            found.setdefault(name, {})[re.escape(own)] = dimensions
+    return dict(found)
+
+
 def weights_of(content: CheckpointContent) -> dict[str, Any]:
     """Parameters and buffers by name, and what modules keep beside them (`get_extra_state`)."""
     return {**content.model, **content.state.get("model_extra", {})}
 
 
-def load_weights(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
-    """Load parameters, buffers and extra state, all of them.
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], execution: Execution) -> None:
+    """Load parameters, buffers and extra state, all of them; of each tensor what this rank holds of it.
 
     Raises:
         TrialError: names or shapes differ; the text says which.
     """
+    held = {name: execution.part(weights[name], like) for name, like in _of_one_shape(model, weights)}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({**weights, **held})
     except RuntimeError as error:
         raise TrialError(
             f"The checkpoint's weights do not fit the model that build_model() makes now: {error}"
         ) from error
+
+
+def _of_one_shape(model: torch.nn.Module, weights: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of `model` that `weights` has in the same shape. The others are an error that torch tells."""
+    for name, like in model.state_dict().items():
+        saved = weights.get(name)
+        if isinstance(saved, torch.Tensor) and isinstance(like, torch.Tensor) and saved.shape == like.shape:
+            yield name, like
 
 
 def _named_optimizers(built: object) -> dict[str, torch.optim.Optimizer]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import reduce
 from typing import Any, final
 
 import torch
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.nn.utils import clip_grad_value_
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Execution
@@ -56,20 +57,34 @@ class Stepper:
         self._set = [name for name in _HPARAMS if hparams.get(name) is not None]
         self._notice = notice
         self._batches = 0  # of the open group
-        self._samples = 0.0
+        self._samples = 0.0  # over all data ranks, as is the next
         self._full = 0.0  # samples that the open group is to hold
+        layout = execution.ranks.layout
+        self._data_ranks = layout.mesh.data
+        self._together = layout.size > 1
+        self._factor = 1.0  # of a manual trial's losses in the batch at hand
+        self._averaged: torch.optim.Optimizer | None = None  # whose gradients are those of all ranks now
+        if self._together:
+            for optimizer in self._optimizers.values():
+                optimizer.register_step_pre_hook(self._require_averaged)
 
-    def learn(self, loss: torch.Tensor, samples: float) -> None:
-        """Take in the loss of one batch, a mean over `samples` samples; update if this completes a group."""
+    def learn(self, loss: torch.Tensor, samples: float, whole: float) -> None:
+        """Take in the loss of one batch, a mean over `samples` samples; update if this completes a group.
+
+        `whole`: the samples of the batch over all data ranks, whose gradients are averaged later: so a loss that stands
+        for more samples than others do counts for more.
+        """
         if self.frequency == 1:
+            if samples * self._data_ranks != whole > 0:
+                loss = loss * (samples * self._data_ranks / whole)
             self._execution.backward(loss)
             self._update()
             return
         if self._full == 0:
-            self._full = samples * self.frequency
-        if samples > 0:
-            self._execution.backward(loss * (samples / self._full))
-            self._samples += samples
+            self._full = whole * self.frequency
+        if whole > 0:
+            self._execution.backward(loss * (samples * self._data_ranks / self._full))
+            self._samples += whole
         self._close_batch()
 
     def leave_out(self) -> None:
@@ -88,7 +103,9 @@ class Stepper:
             if self._samples != self._full:
                 self._find_parameters()
                 scale = self._full / self._samples
-                torch._foreach_mul_([p.grad for p in self._parameters if p.grad is not None], scale)
+                for parameter in self._parameters:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(scale)
             self._update()
         self._batches, self._samples, self._full = 0, 0.0, 0.0
 
@@ -109,17 +126,43 @@ class Stepper:
         if self._groups != len(optimizer.param_groups):
             self._find_parameters()
         execution = self._execution
+        if self._together:
+            self._average(optimizer, self._parameters)
         if self._clips:
             execution.unscale(optimizer)
             if self._max_value is not None:
-                clip_grad_value_(self._parameters, self._max_value)
+                for parameters in self._by_mesh():
+                    clip_grad_value_(parameters, self._max_value)
             if self._max_norm is not None:
-                clip_grad_norm_(self._parameters, self._max_norm)
+                execution.clip_gradients(self._parameters, self._max_norm)
         execution.step(optimizer)
         for parameter in self._parameters:  # what zero_grad() does, without its bookkeeping
             parameter.grad = None
         self.steps += 1
         self._schedules.step("optimizer_step")
+
+    def _average(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+        self._execution.average_gradients(parameters)
+        self._averaged = optimizer
+
+    def _require_averaged(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Called by an optimizer before each of its steps."""
+        if self._averaged is not optimizer:
+            raise TrialError(
+                f"{type(optimizer).__name__}.step() was called by the trial itself. On several slots gradients are "
+                "averaged right before a step, so call self.context.step_optimizer(optimizer) instead. (An optimizer "
+                "that wants a closure works on one slot only.)"
+            )
+        self._averaged = None
+
+    def _by_mesh(self) -> Iterable[list[torch.nn.Parameter]]:
+        """The parameters in groups of one kind: an operation on many takes plain ones, or those split over one mesh."""
+        if not self._together:
+            return [self._parameters]
+        groups: dict[object, list[torch.nn.Parameter]] = {}
+        for parameter in self._parameters:
+            groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+        return groups.values()
 
     def _find_parameters(self) -> None:
         """A callback may have added groups of parameters since the last update."""
@@ -142,12 +185,16 @@ class Stepper:
                 f"This trial steps its optimizers itself, so the runtime does nothing with {', '.join(self._set)}."
             )
 
+    def batch_is(self, samples: float, whole: float) -> None:
+        """Before a batch of several data ranks: how many samples it has here, and over all of them."""
+        self._factor = samples * self._data_ranks / whole if whole > 0 else 1.0
+
     def backward(self, loss: torch.Tensor) -> None:
         """For a trial in manual mode. Autocast is for forward passes, and train_batch runs in it: leave it for this."""
         kind = self._execution.device.type
         autocast = torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False) if autocast else nullcontext():
-            self._execution.backward(loss)
+            self._execution.backward(loss if self._factor == 1.0 else loss * self._factor)
 
     def step(
         self,
@@ -156,6 +203,8 @@ class Stepper:
         auto_zero_grads: bool,
     ) -> None:
         """For a trial in manual mode; see TrialContext.step_optimizer."""
+        if self._together:
+            self._average(optimizer, list(parameters_of(optimizer)))
         if clip_grads is not None:
             self._execution.unscale(optimizer)
             clip_grads(parameters_of(optimizer))
@@ -166,14 +215,18 @@ class Stepper:
         self._schedules.step("optimizer_step", optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The open group, gradients included (with the scale of the precision, if it scales)."""
+        """The open group, gradients included (whole, with the scale of the precision, if it scales). A collective."""
         return {
             "manual": self.manual,
             "steps": self.steps,
             "batches": self._batches,
             "samples": self._samples,
             "full": self._full,
-            "gradients": {str(i): _kept(p.grad) for i, p in enumerate(self._parameters) if p.grad is not None},
+            "gradients": {
+                str(i): _kept(self._execution.whole(p.grad))
+                for i, p in enumerate(self._parameters)
+                if p.grad is not None
+            },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -183,7 +236,17 @@ class Stepper:
         self._batches, self._samples, self._full = state["batches"], state["samples"], state["full"]
         for index, parameter in enumerate(self._parameters):
             gradient = state["gradients"].get(str(index))
-            parameter.grad = None if gradient is None else _brought_back(gradient).to(parameter.device)
+            if gradient is None:
+                parameter.grad = None
+            else:
+                parameter.grad = self._execution.part(_brought_back(gradient).to(parameter.device), parameter)
+
+
+def mean_of_gradients(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of the `gradients` that `Stepper.state_dict` gave on each data rank; a missing one is zeros."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    total = {name: reduce(torch.add, (_brought_back(part[name]) for part in parts if name in part)) for name in names}
+    return {name: _kept(gradient / len(parts)) for name, gradient in total.items()}
 
 
 def _kept(gradient: torch.Tensor) -> Any:

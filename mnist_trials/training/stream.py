@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 from mnist_trials.errors import DataError, TrialError
-from mnist_trials.training.feeds import Feed
+from mnist_trials.training.feeds import Feed, Share
 from mnist_trials.training.periods import Position
 from mnist_trials.units import Batch, Epoch, Unit
 
@@ -19,13 +19,13 @@ class Stream:
     without regard to epochs.
     """
 
-    def __init__(self, feed: Feed, records_per_epoch: int | None, slots: int) -> None:
+    def __init__(self, feed: Feed, records_per_epoch: int | None) -> None:
         self._feed = feed
-        self._epoch_length = _epoch_length(feed, records_per_epoch, slots)
+        self._epoch_length = _epoch_length(feed, records_per_epoch)
         self._fixed_epochs = records_per_epoch is not None
         self._pass = 0
         self._taken = 0  # batches of this pass
-        self._batches: Iterator[tuple[Any, int]] | None = None
+        self._batches: Iterator[Share] | None = None
         self._last = False  # of a feed of unknown length: the batch just taken ends the pass
         self._at_start: dict[str, Any] = {}  # the feed's state when this pass began
 
@@ -36,7 +36,7 @@ class Stream:
 
     @property
     def largest_batch(self) -> int | None:
-        """The number of records that no batch exceeds, if that is known."""
+        """The number of records that no batch exceeds over all slots, if that is known."""
         return self._feed.largest_batch
 
     def batches_until(self, length: Unit) -> int | None:
@@ -59,7 +59,7 @@ class Stream:
         passes, rest = divmod(count, batches)
         return passes * samples + rest * largest
 
-    def batches(self) -> Iterator[tuple[Any, int]]:
+    def batches(self) -> Iterator[Share]:
         """The rest of the pass. Take at most `ready` batches from it, then call `advance` with how many were taken."""
         if self._batches is None:
             self._batches = self._open()
@@ -83,7 +83,7 @@ class Stream:
             self._taken = 0
         return position.batch_in_epoch == self._epoch_length if self._fixed_epochs else passed
 
-    def _open(self) -> Iterator[tuple[Any, int]]:
+    def _open(self) -> Iterator[Share]:
         self._last = False
         if self._taken == 0:
             self._at_start = self._feed.state_dict()
@@ -99,8 +99,8 @@ class Stream:
             )
         return self._look_ahead(first, batches)
 
-    def _look_ahead(self, first: tuple[Any, int], batches: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
-        following: tuple[Any, int] | None = first
+    def _look_ahead(self, first: Share, batches: Iterator[Share]) -> Iterator[Share]:
+        following: Share | None = first
         while following is not None:
             batch, following = following, next(batches, None)
             self._last = following is None
@@ -116,7 +116,13 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """The position in the data."""
         feed = self._at_start if self._taken else self._feed.state_dict()
-        return {"pass": self._pass, "taken": self._taken, "length": self._feed.length, "feed": feed}
+        return {
+            "pass": self._pass,
+            "taken": self._taken,
+            "length": self._feed.length,
+            "batch": self._feed.largest_batch,
+            "feed": feed,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> int:
         """Go back to `state`; returns how many batches must be loaded again to be skipped.
@@ -129,6 +135,12 @@ class Stream:
                 f"The checkpoint lies inside an epoch of {state['length']} batches, but the training data now gives "
                 f"{self._feed.length}. Go on with the same data and batch size, or start a new training from it."
             )
+        if state["taken"] and state.get("batch", self._feed.largest_batch) != self._feed.largest_batch:
+            raise TrialError(
+                f"The checkpoint lies inside an epoch of batches of {state['batch']} samples over all slots, but now "
+                f"they have {self._feed.largest_batch}. Go on with the same batch size and as many slots that split "
+                "the data, or start a new training from it."
+            )
         self.close()
         self._pass, self._taken = state["pass"], state["taken"]
         self._at_start = state["feed"]
@@ -136,7 +148,7 @@ class Stream:
         return 0 if self._feed.length is not None else self._taken
 
 
-def _epoch_length(feed: Feed, records_per_epoch: int | None, slots: int) -> int | None:
+def _epoch_length(feed: Feed, records_per_epoch: int | None) -> int | None:
     if records_per_epoch is None:
         return feed.length
     if feed.largest_batch is None:
@@ -144,4 +156,4 @@ def _epoch_length(feed: Feed, records_per_epoch: int | None, slots: int) -> int 
             f"records_per_epoch is {records_per_epoch}, but the training DataLoader does not say how large its batches "
             "are (it has a batch_sampler of its own). Leave records_per_epoch out, or give the DataLoader a batch_size."
         )
-    return -(-records_per_epoch // (feed.largest_batch * slots))
+    return -(-records_per_epoch // feed.largest_batch)

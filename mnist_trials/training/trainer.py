@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import final
 
 from mnist_trials.clock import Clock, SystemClock
-from mnist_trials.errors import TrialError
 from mnist_trials.records import Outcome
 from mnist_trials.training import checkpoints
 from mnist_trials.training.context import TrialContext
@@ -36,7 +35,7 @@ class FitResult:
 
 @final
 class Trainer:
-    """Trains one trial on one slot."""
+    """Trains one trial, in each of its processes."""
 
     def __init__(self, trial: Trial, context: TrialContext, *, clock: Clock | None = None) -> None:
         self._trial = trial
@@ -127,8 +126,7 @@ class Trainer:
             DataError: there is no data to train or validate on.
             CheckpointError: a checkpoint cannot be written, or that to go on from cannot be used.
         """
-        if self._context.size > 1:
-            raise TrialError(f"This version trains a trial on one slot; this one was started on {self._context.size}.")
+        self._tell_unused_slots()
         settings = resolve(
             self._context,
             max_length=max_length,
@@ -152,6 +150,14 @@ class Trainer:
             checkpoints.start_warm(session, origin)
         return self._run(TrainingLoop(session, self._clock, origin.uuid if origin is not None and origin.own else None))
 
+    def _tell_unused_slots(self) -> None:
+        slots, processes = len(self._context.spec.slots), self._context.size
+        if slots > processes:
+            self._context.notice(
+                f"This trial has {slots} slots, but its command was started once, so only one process trains. Put "
+                "`python3 -m mnist_trials.launch.torch_distributed` before the command to run it on every slot."
+            )
+
     def _run(self, loop: TrainingLoop) -> FitResult:
         session = loop.session
         try:
@@ -161,6 +167,7 @@ class Trainer:
             raise
         finally:
             session.stream.close()
+            self._context.rest()  # what a script does afterwards is its own
         return FitResult(
             metrics=session.validation_metrics,
             batches=session.position.batches,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from mnist_trials.errors import TrialError
+from mnist_trials.plugin import Rules
 from mnist_trials.training.optimizers import optimizer_from_hparams
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class Trial(ABC):
     def build_lr_scheduler(self, optimizer: Any) -> Any:
         """A torch learning-rate scheduler (stepped after every epoch), an mt.LRSchedule, or several in a list."""
         return None
+
+    def sharding_rules(self) -> Rules:
+        r"""How parameters are split over the slots of a mesh with a tensor dimension; see docs/distributed.md.
+
+            return {r"layers\.0\.weight": (None, "tensor"), r"layers\.2\.weight": ("tensor", None)}
+
+        A regular expression for whole names of parameters, as `model.named_parameters()` gives them -> for each
+        dimension of the parameter "tensor" or None. On a mesh without a tensor dimension they have no effect.
+        """
+        return {}
 
     def build_callbacks(self) -> Any:
         """Callbacks in a list, or in a dict by name."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import MnistTrialsError
 from mnist_trials.plugin import WorkerSpec, resolve_target
-from mnist_trials.worker.channel import PipeChannel
+from mnist_trials.worker.channel import PipeChannel, write_event
 from mnist_trials.worker.command import become, without_launch_layer
-from mnist_trials.worker.main import fail, run
+from mnist_trials.worker.main import fail, notice_of, run
 from mnist_trials.worker.recorder import Recorder
 from mnist_trials.worker.seat import Address
 
@@ -32,7 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     target = resolve_target(spec)
     try:
         if target is run and (command := ExperimentConfig.from_dict(spec.config).entrypoint.command):
-            become(without_launch_layer(command), address)
+            command, notice = without_launch_layer(command)
+            if notice and spec.rank == 0:
+                write_event(address.events, notice_of(spec, notice))
+            become(command, address)
     except MnistTrialsError as error:
         return fail(spec, Recorder(_connect(address)), error)
     status = target(spec, _connect(address))

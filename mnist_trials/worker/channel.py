@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections import deque
-from contextlib import suppress
 from threading import Condition, Lock, Thread
 from typing import final
 
@@ -14,7 +12,7 @@ from typing_extensions import override
 
 from mnist_trials.events import Event, GoOn, Request, StopRequest, request_from_json, to_json
 from mnist_trials.plugin import Channel
-from mnist_trials.plugin.processes import group_members
+from mnist_trials.plugin.processes import end_group
 
 
 @final
@@ -41,11 +39,9 @@ class PipeChannel(Channel):
 
     @override
     def emit(self, event: Event) -> None:
-        line = json.dumps(to_json(event), allow_nan=False).encode() + b"\n"
         with self._sending:
             try:
-                while line:
-                    line = line[os.write(self._events, line) :]
+                write_event(self._events, event)
             except BrokenPipeError:
                 end_group(self._group)
 
@@ -76,13 +72,12 @@ class PipeChannel(Channel):
             self._heard.notify_all()
 
 
-def end_group(group: int) -> None:
-    """SIGKILL everything in process group and session `group`, then this process."""
-    me = os.getpid()
-    for pid in group_members(group):
-        if pid != me:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)  # takes along what they started meanwhile
-    os.kill(me, signal.SIGKILL)
+def write_event(descriptor: int, event: Event) -> None:
+    """Write `event` as a line to the pipe of events.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    line = json.dumps(to_json(event), allow_nan=False).encode() + b"\n"
+    while line:
+        line = line[os.write(descriptor, line) :]

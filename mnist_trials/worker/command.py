@@ -7,34 +7,41 @@ import os
 import runpy
 import select
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mnist_trials.config.launch_layer import WORKER_VARIABLE, read_layered, uses_launch_layer
 from mnist_trials.errors import TrialError
-from mnist_trials.worker.channel import end_group
-from mnist_trials.worker.seat import VARIABLE, Address
+from mnist_trials.plugin.processes import end_group
+from mnist_trials.worker.seat import Address
 
 _INTERPRETERS = ("python", "python3")
-_LAUNCH_LAYER = ("-m", "mnist_trials.launch.torch_distributed")
 
 
-def without_launch_layer(command: tuple[str, ...]) -> tuple[str, ...]:
+def without_launch_layer(command: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """What `python3 -m mnist_trials.launch.torch_distributed [OPTIONS --] COMMAND` runs; any other command as it is.
 
-    On one slot there is nothing to distribute: the layer only runs the command.
+    The launcher has started a process on every slot of the trial already, so there is nothing left for the layer to do.
+
+    Returns:
+        The command, and a sentence for a person if options of the layer have no effect therefore, else "".
 
     Raises:
-        TrialError: no command stands behind it.
+        UsageError: no command stands behind it, or its options are not ended by `--`.
     """
-    if command[1:3] != _LAUNCH_LAYER:
-        return command
-    rest = command[3:]
-    inner = rest[rest.index("--") + 1 :] if "--" in rest else rest[rest[:1] == ("--trial",) :]
-    if not inner:
-        raise TrialError(f"The entrypoint '{shlex.join(command)}' names no command after the launch layer.")
-    return inner
+    if not uses_launch_layer(command) or command[1] != "-m":  # one in a shell runs as a process of its own
+        return command, ""
+    layered = read_layered(command[3:])
+    ignored = [*layered.options, *(["--slots", layered.slots] if layered.slots is not None else [])]
+    if not ignored:
+        return layered.command, ""
+    return layered.command, (
+        f"The launch layer's options `{shlex.join(ignored)}` have no effect in an experiment: its launcher starts the "
+        "command on every slot of the trial, resources.slots_per_trial of them."
+    )
 
 
 def become(command: tuple[str, ...], address: Address) -> NoReturn:
@@ -48,10 +55,12 @@ def become(command: tuple[str, ...], address: Address) -> NoReturn:
     """
     _watch_in_background(address)
     environment = dict(os.environ)
-    environment[VARIABLE] = address.to_text()
+    environment[WORKER_VARIABLE] = address.to_text()
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     for descriptor in (address.events, address.requests):
         os.set_inheritable(descriptor, True)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them for itself
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - the entrypoint is the user's own command
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,12 +26,20 @@ from mnist_trials.events import (
 from mnist_trials.plugin import Channel
 from mnist_trials.records import MetricValues, Outcome
 
+_INTERRUPTED = "\nInterrupted: a checkpoint is saved after this batch. Ctrl-C again stops at once."
+_SAME_KEYSTROKE = 2.0  # seconds
+
 
 @final
 class ConsoleChannel(Channel):
-    """Prints events as plain lines."""
+    """Prints events as plain lines.
+
+    Attributes:
+        silent: whether it prints nothing: another rank does.
+    """
 
     def __init__(self) -> None:
+        self.silent = False
         self._request: StopRequest | None = None
         self._total: int | None = None
 
@@ -43,7 +52,7 @@ class ConsoleChannel(Channel):
     def emit(self, event: Event) -> None:
         if isinstance(event, ProgressReported):
             self._total = event.total_batches
-        elif line := self._line(event):
+        elif not self.silent and (line := self._line(event)):
             print(line, flush=True)
 
     @override
@@ -51,20 +60,29 @@ class ConsoleChannel(Channel):
         return self._request
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self, *, passed_on: bool) -> Iterator[None]:
         """Take the first Ctrl-C as a request to stop, for the time of a `with` block; the next one interrupts.
 
-        Only the main thread can do so; elsewhere nothing changes.
+        Only the main thread can do so; elsewhere nothing changes. `passed_on`: whoever started this process passes on
+        the terminal's signals, so that the first Ctrl-C may come twice.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = signal.getsignal(signal.SIGINT)
 
+        first: float | None = None
+
         def interrupt(number: int, frame: FrameType | None) -> None:
-            signal.signal(signal.SIGINT, before)
-            self._request = StopRequest(Outcome.PAUSED, "Ctrl-C")
-            print("\nInterrupted: a checkpoint is saved after this batch. Ctrl-C again stops at once.", flush=True)
+            nonlocal first
+            if first is None:
+                first = time.monotonic()
+                self._request = StopRequest(Outcome.PAUSED, "Ctrl-C")
+                if not self.silent:
+                    print(_INTERRUPTED, flush=True)
+            elif not passed_on or time.monotonic() - first > _SAME_KEYSTROKE:
+                signal.signal(signal.SIGINT, before)
+                signal.raise_signal(signal.SIGINT)
 
         signal.signal(signal.SIGINT, interrupt)
         try:

@@ -17,10 +17,11 @@ from mnist_trials.config import ExperimentConfig
 from mnist_trials.records import Outcome
 from mnist_trials.worker import seat as seats
 from mnist_trials.worker.console import ConsoleChannel
-from mnist_trials.worker.ending import tell_end, tell_failure
+from mnist_trials.worker.ending import await_cause, tell_end, tell_failure
 from mnist_trials.worker.plain import Source, plain_spec
 from mnist_trials.worker.recorder import Recorder
 from mnist_trials.worker.setup import open_context
+from mnist_trials.worker.watchdog import watched
 
 if TYPE_CHECKING:
     from mnist_trials.training.context import TrialContext
@@ -47,11 +48,13 @@ def init(
             mt.Trainer(MyTrial(context), context).fit(max_length=mt.Epoch(1))
 
     Inside an experiment it is that trial's context and the arguments are not looked at: hyperparameters, seed and data
-    come from the experiment. One process of a trial can have it, once. The end of the block is the end of the trial.
+    come from the experiment. One process of each rank can have it, once. The end of the block is the end of the trial;
+    a script that fails after it has failed all the same.
 
     In a plain script it is a local one: training is told on the screen, checkpoints lie under
     `HOME/scripts/NAME/checkpoints` unless the config names a storage, and the first Ctrl-C saves a checkpoint, lets
-    `fit` return, and at the end of the block exits with status 130.
+    `fit` return, and at the end of the block exits with status 130. Under `torchrun` or
+    `python3 -m mnist_trials.launch.torch_distributed` the ranks train one trial together, and rank 0 alone tells of it.
 
     Args:
         hparams: hyperparameters; they go before those of `config`.
@@ -63,6 +66,8 @@ def init(
         ConfigError: mistakes in `config`.
         UsageError: `config` has a range that `hparams` gives no value for, or the context was taken already.
         PluginError: the device is not to be had here.
+        TrialError: the mesh of `config` is for another number of ranks.
+        RanksMissing: some ranks did not come in time.
     """
     if seats.in_experiment():
         return _Taken()
@@ -75,6 +80,9 @@ class _Taken(AbstractContextManager["TrialContext"]):
 
     def __init__(self) -> None:
         self._context: TrialContext | None = None
+        self._outcome: Outcome | None = None  # once the block has been left in good order
+        self._watch = ExitStack()
+        self._process = os.getpid()
 
     @override
     def __enter__(self) -> TrialContext:
@@ -87,6 +95,7 @@ class _Taken(AbstractContextManager["TrialContext"]):
             os.environ.update(self._spec.environment)
             config = ExperimentConfig.from_dict(self._spec.config)
             self._context = open_context(self._spec, config, self._recorder)
+            self._watch.enter_context(watched(self._context, self._recorder))
         except BaseException as error:
             self._tell(error)
             raise
@@ -96,21 +105,40 @@ class _Taken(AbstractContextManager["TrialContext"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tell(error)
+        self._watch.close()
+        if _is_failure(error):
+            self._tell(error)
+        else:  # told when the script has ended: it may still fail
+            self._leave()
+
+    def _leave(self) -> None:
+        assert self._context is not None
+        request = self._recorder.stop_requested()
+        self._outcome = request.outcome if request else Outcome.COMPLETED
+        self._context.execution.close()
 
     def _at_exit(self) -> None:
-        """The interpreter ends, and the block was never left."""
-        self._tell(getattr(sys, "last_value", None))
+        """The interpreter ends; the block may never have been left."""
+        if os.getpid() == self._process:  # not a child that was forked
+            self._tell(getattr(sys, "last_value", None))
 
     def _tell(self, error: BaseException | None) -> None:
         atexit.unregister(self._at_exit)
+        self._watch.close()
         if self._context is not None and self._context.trainer is not None:
             self._recorder.batches = self._context.trainer.batches
-        if error is None or (isinstance(error, SystemExit) and not error.code):
-            request = self._recorder.stop_requested()
-            tell_end(self._spec, self._recorder, request.outcome if request else Outcome.COMPLETED)
-        else:
+        if error is not None and _is_failure(error):
+            await_cause(self._spec, error)
             tell_failure(self._spec, self._recorder, error)
+        else:
+            if self._outcome is None:
+                self._leave()
+            assert self._outcome is not None
+            tell_end(self._spec, self._recorder, self._outcome)
+
+
+def _is_failure(error: BaseException | None) -> bool:
+    return error is not None and not (isinstance(error, SystemExit) and not error.code)
 
 
 @final
@@ -134,16 +162,25 @@ class _Local(AbstractContextManager["TrialContext"]):
         spec, config = plain_spec(*self._arguments)
         Path(spec.trial_dir).mkdir(parents=True, exist_ok=True)
         os.environ.update(spec.environment)
-        context = open_context(spec, config, self._recorder)
-        self._restore.enter_context(self._channel.interruptible())
-        return context
+        self._channel.silent = spec.rank > 0
+        self._context = open_context(spec, config, self._recorder)
+        self._restore.enter_context(watched(self._context, self._recorder))
+        self._restore.enter_context(self._channel.interruptible(passed_on=spec.size > 1))
+        return self._context
 
     @override
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore.close()
+        if error is not None:
+            await_cause(self._context.spec, error)
         if self._recorder.checkpoint is not None:
             print(f"Checkpoint: {self._recorder.checkpoint}", flush=True)
-        if self._channel.interrupted and error is None:
+        if error is not None:
+            return
+        # A launcher ends all ranks when one ends with another status than 0; rank 0 may still be saving.
+        interrupted = any(self._context.execution.ranks.gather(self._channel.interrupted))
+        self._context.execution.close()
+        if interrupted:
             raise SystemExit(_INTERRUPTED)

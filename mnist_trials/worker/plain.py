@@ -1,12 +1,13 @@
-"""The spec of a trial that belongs to no experiment: a plain script's own."""
+"""The spec of a trial that belongs to no experiment: a plain script's own, also as one of several ranks."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from mnist_trials.config import ExperimentConfig, load, sample, trial_seed
 from mnist_trials.config.hyperparameters import ranges
@@ -20,6 +21,40 @@ _AUTO = ("cuda", "cpu")
 """What `backend: auto` tries, in order."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where torchrun, or whoever sets its variables, has put this process."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # on this machine
+    local_size: int = 1
+
+    @classmethod
+    def of_environment(cls) -> Place:
+        """As RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE say; a single process where they are not set.
+
+        Raises:
+            UsageError: they are no numbers, or fit no group of processes.
+        """
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return cls()
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        given = {name: os.environ.get(name, os.environ[name.removeprefix("LOCAL_")]) for name in names}
+        try:
+            place = cls(*map(int, given.values()))
+        except ValueError:
+            place = cls(size=0)
+        if not (0 <= place.rank < place.size and 0 <= place.local_rank < place.local_size):
+            said = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise UsageError(
+                f"The environment says {said}: these are torchrun's variables, and no process has such a place. "
+                "Unset RANK and WORLD_SIZE to run the script by itself."
+            )
+        return place
+
+
 def plain_spec(
     hparams: Mapping[str, Any], source: Source | None, seed: int | None, data_root: str | Path | None
 ) -> tuple[WorkerSpec, ExperimentConfig]:
@@ -27,7 +62,7 @@ def plain_spec(
 
     Raises:
         ConfigError: mistakes in the config.
-        UsageError: it has a range that `hparams` gives no value for.
+        UsageError: it has a range that `hparams` gives no value for, or the variables of torchrun make no sense.
         PluginError: there is no device of the kind that the config asks for.
     """
     script = Path(sys.argv[0] or "interactive").stem
@@ -35,14 +70,15 @@ def plain_spec(
     home = Path(os.environ.get("MNIST_TRIALS_HOME") or "~/.mnist-trials").expanduser().absolute()
     directory = home / "scripts" / script
     data = data_root if data_root is not None else os.environ.get("MNIST_TRIALS_DATA")
-    slot, environment = _slot(config)
+    place = Place.of_environment()
+    slot, environment = _slot(config, place)
     spec = WorkerSpec(
         experiment_id=0,
         trial_id=1,
         run=1,
-        rank=0,
-        size=1,
-        slot=slot,
+        rank=place.rank,
+        size=place.size,
+        slots=(slot,),
         config=config.to_dict(),
         hparams=_hyperparameters(config, hparams),
         seed=seed if seed is not None else trial_seed(config.experiment_seed, 1),
@@ -52,6 +88,7 @@ def plain_spec(
         checkpoint_root=str(directory / "checkpoints"),
         data_root=str(data) if data else None,
         environment=environment,
+        rendezvous="env://" if place.size > 1 else "",
     )
     return spec, config
 
@@ -89,14 +126,14 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _slot(config: ExperimentConfig) -> tuple[Slot, Mapping[str, str]]:
-    """The first slot of the config's kind of device, and the variables that a process on it needs."""
+def _slot(config: ExperimentConfig, place: Place) -> tuple[Slot, Mapping[str, str]]:
+    """This process's slot of the config's kind of device, and the variables that a process on it needs."""
     choice = config.backend
     for name in _AUTO if choice.name == "auto" else (choice.name,):
         backend = _backend(name, choice.options, optional=choice.name == "auto")
         if backend is not None and backend.slots(None):
-            slot = backend.slots(1)[0]
-            return slot, backend.environment(slot)
+            slot = backend.slots(place.local_size)[place.local_rank]
+            return slot, backend.environment((slot,))
     raise PluginError(f"The backend '{choice.name}' finds no device on this machine. Try `backend: auto`.")
 
 

@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
+from mnist_trials.config.launch_layer import LAUNCH_LAYER, WORKER_VARIABLE
 from mnist_trials.errors import UsageError
 from mnist_trials.plugin import Channel, WorkerSpec
 from mnist_trials.worker.channel import PipeChannel
-
-VARIABLE = "MNIST_TRIALS_WORKER"
-"""Set in the environment of a command entrypoint; says where its spec lies and which descriptors are its pipes."""
 
 
 @final
@@ -90,7 +88,7 @@ def offered(spec: WorkerSpec, channel: Channel) -> Iterator[Seat]:
 
 def in_experiment() -> bool:
     """Whether this process runs for a trial of an experiment (True), or is a plain script (False)."""
-    return bool(_offered) or VARIABLE in os.environ
+    return bool(_offered) or WORKER_VARIABLE in os.environ
 
 
 def take() -> Seat:
@@ -108,11 +106,12 @@ def take() -> Seat:
             )
         seat.taken = True
         return seat
-    address = Address.from_text(os.environ[VARIABLE])
+    address = Address.from_text(os.environ[WORKER_VARIABLE])
     if not address.connected():
         raise UsageError(
             "This process was started by a trial's script and has no connection of its own: the context belongs to "
-            "the script that calls mt.init(). Pass what is needed on to the process instead."
+            "the script that calls mt.init(). Pass what is needed on to the process instead. (To run a script on every "
+            f"slot of a trial, begin the entrypoint with `python3 -m {LAUNCH_LAYER}`, not with torchrun.)"
         )
     spec = WorkerSpec.from_json(json.loads(_claim(Path(address.spec))))
     channel = PipeChannel(address.events, address.requests, address.group)

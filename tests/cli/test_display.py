@@ -173,6 +173,15 @@ def test_the_exit_status_of_a_trial_that_failed_says_nothing_new() -> None:
     assert len(shown(failed, WorkersExited(**WHO, exit_codes=(1,)))) == 1
 
 
+def test_a_trial_that_waits_is_told_once_each_time_it_waits() -> None:
+    lines: list[str] = []
+    display = PlainDisplay(lines.append, HandClock())
+    display.start(CONTEXT)
+    for why in ("waits for a", "waits for b", "", "waits for c"):
+        display.waiting(1, why)
+    assert lines == ["trial 3.1 waits for a", "trial 3.1 waits for c"]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -236,3 +245,21 @@ def test_the_terminal_is_left_as_it_was(terminal: Terminal) -> None:
     text = terminal.getvalue()
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is hidden, and shown again
     assert text.endswith("\x1b[2K")  # the bars are wiped
+
+
+def test_what_a_trial_waits_for_now_is_shown_as_long_as_it_waits(terminal: Terminal) -> None:
+    display = LiveDisplay(terminal)
+    display.start(CONTEXT)
+
+    def after(why: str) -> str:
+        seen = len(terminal.getvalue())
+        display.waiting(1, why)
+        display.refresh()
+        return terminal.getvalue()[seen:]
+
+    try:
+        assert "trial 3.1 waits for a" in after("waits for a")
+        assert "trial 3.1 waits for b" in after("waits for b")
+        assert "waits" not in after("")
+    finally:
+        display.close()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.lock import controller_lock
+from mnist_trials.store import open_store
+from mnist_trials.store.rows import LeaseRow, WaitingRow
+
 PLUGINS = {
     ("backend", "cpu"),
     ("backend", "cuda"),
@@ -53,3 +58,30 @@ def test_slots_lists_the_cores_of_this_machine(cli) -> None:
     assert any(slot["backend"] == "cpu" for slot in slots)
     assert all(slot["trials"] == [] for slot in slots)
     assert "cpu" in cli("slots").out
+
+
+def test_slots_tells_who_holds_a_core_and_who_waits_for_it_as_long_as_they_live(cli, home) -> None:
+    text = "waits for 1 slot: cpu held by experiment 1 (trial 1.4)"
+    with open_store(home) as store, store.transaction() as transaction:
+        for name in ("one", "two"):
+            transaction.add_experiment(name, {}, {})
+        transaction.take_leases([LeaseRow(unit="cpu.0", experiment_id=1, trial_id=4, run=2)])
+        transaction.queue(
+            WaitingRow(
+                experiment_id=2, trial_id=3, place=9, since=5.0, slots=1, units=frozenset({"cpu.0", "cpu.1"}), text=text
+            )
+        )
+
+    def first() -> tuple[list[str], list[dict[str, object]]]:
+        slot = cli("slots", "--json").document[0]
+        return slot["trials"], slot["waiting"]
+
+    assert first() == ([], [])
+    with controller_lock(ExperimentFiles(home, 1).lock, 1):
+        assert first() == (["1.4"], [])
+        with controller_lock(ExperimentFiles(home, 2).lock, 2):
+            assert first() == (["1.4"], [{"trial": "2.3", "slots": 1, "since": 5.0, "message": text}])
+            lines = cli("slots").out.splitlines()
+    assert lines[1].split()[0] == "cpu:0"
+    assert lines[1].endswith("1.4")
+    assert lines[-1] == f"trial 2.3 {text}"

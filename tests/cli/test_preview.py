@@ -116,3 +116,9 @@ def test_what_cannot_be_told_is_bad_usage(cli, config: Path, arguments: list[str
     assert outcome.status == 2
     assert said in outcome.err
     assert outcome.out == ""
+
+
+def test_one_unit_is_told_as_one(cli, config: Path) -> None:
+    config.write_text(CONFIG.replace("adaptive_asha", "single").replace("  max_trials: 20\n", "").replace("16", "1"))
+    lines = cli("preview-search", config, "--config", "hyperparameters.lr=0.5").out.splitlines()
+    assert lines[0] == "single: 1 trial, at most 1 at once, 1 epoch in all"

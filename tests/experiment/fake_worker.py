@@ -34,14 +34,14 @@ DEADLINE = 60
 
 
 def run(spec: WorkerSpec, channel: Channel) -> int:
-    return Fake(spec, channel).run()
+    return Fake(spec, channel).run() if spec.rank == 0 else Companion(spec, channel).run()
 
 
 class Fake:
     def __init__(self, spec: WorkerSpec, channel: Channel) -> None:
         self.spec = spec
         self.channel = channel
-        self.who = {"trial_id": spec.trial_id, "run": spec.run}
+        self.who = {"trial_id": spec.trial_id, "run": spec.run, "rank": spec.rank}
         self.hparams = spec.hparams
         self.batches = 0
         self.value = float(spec.seed % 1000)
@@ -63,6 +63,8 @@ class Fake:
             )
         )
         self.channel.emit(DatasetChosen(**self.who, dataset="fake", detail="none at all"))
+        if self.spec.size > 1:
+            self.channel.emit(Notice(**self.who, message="every rank says this"))
         length = self.hparams.get("train_for") or self.spec.config["searcher"]["max_length"]["batches"]
         while self.batches < length:
             while self.until is not None and self.batches >= self.until:
@@ -77,7 +79,12 @@ class Fake:
                 return self.exit(request.outcome)
         if self.batches != self.saved:
             self.save()
+        self.mark("done").touch()
         return self.exit(Outcome.COMPLETED)
+
+    def mark(self, what: str) -> Path:
+        """A file by which rank 0 tells the other ranks of this run something."""
+        return Path(self.spec.trial_dir, f"{what}-{self.spec.run}")
 
     def held(self) -> Outcome | None:
         """Be validated and saved here, and wait for word; None: go on."""
@@ -102,6 +109,11 @@ class Fake:
     def misbehave(self, at: str = "at") -> None:
         if self.batches != self.hparams.get(at) or not self.is_the_one():
             return
+        if self.spec.rank != self.hparams.get("of_rank", 0):
+            self.miss_the_other()
+        self.do()
+
+    def do(self) -> None:
         match self.hparams["do"]:
             case "raise":
                 self.fail()
@@ -112,6 +124,8 @@ class Fake:
             case "invalid":
                 error = ErrorInfo(type="InvalidHP", message="lr too big", traceback="", batches=self.batches)
                 sys.exit(self.exit(Outcome.INVALID_HP, error))
+            case "claim":
+                self.claim(Path(self.hparams["claims"]))
             case "exit":
                 os._exit(self.hparams["code"])
             case "kill_in_saving":
@@ -125,6 +139,28 @@ class Fake:
             case "wait_and_die" | "wait_and_raise" as how:
                 self.hold()
                 self.fail() if how == "wait_and_raise" else os.kill(os.getpid(), signal.SIGKILL)
+
+    def miss_the_other(self) -> None:
+        """Wait as a rank does whose companion is about to end; it is killed, or says that its companion is gone."""
+        if self.hparams.get("lost_first"):
+            error = ErrorInfo(type="DistBackendError", message="peer is gone", traceback="", batches=self.batches)
+            self.exit(Outcome.FAILED, error)
+        self.mark("reached").touch()
+        time.sleep(DEADLINE)
+        raise AssertionError("nobody ended this rank")
+
+    def claim(self, folder: Path) -> None:
+        """Fail if the workers that have claimed threads, together, have more than there are cores."""
+        claims = folder / f"{self.spec.experiment_id}.{self.spec.trial_id}.{self.spec.run}"
+        claims.write_text(str(sum(slot.threads for slot in self.spec.slots)))
+        try:
+            for _ in range(20):
+                texts = [path.read_text() for path in folder.iterdir() if path.exists()]
+                if sum(int(text) for text in texts if text) > len(os.sched_getaffinity(0)):
+                    self.fail()
+                time.sleep(0.01)
+        finally:
+            claims.unlink()
 
     def fail(self) -> None:
         error = ErrorInfo(
@@ -213,3 +249,20 @@ class Fake:
     def exit(self, outcome: Outcome, error: ErrorInfo | None = None) -> int:
         self.channel.emit(TrialExited(**self.who, outcome=outcome, batches=self.batches, error=error))
         return 0 if error is None else 1
+
+
+class Companion(Fake):
+    """A rank other than 0: it says what every rank says, misbehaves when rank 0 has come so far, and ends with it."""
+
+    def run(self) -> int:
+        self.channel.emit(Notice(**self.who, message="every rank says this"))
+        deadline = time.monotonic() + DEADLINE
+        while not self.mark("done").exists():
+            assert time.monotonic() < deadline, "rank 0 never ended"
+            if (request := self.channel.stop_requested()) is not None:
+                return self.exit(request.outcome)
+            if self.mark("reached").exists():
+                self.batches = self.hparams["at"]
+                self.misbehave()
+            time.sleep(0.01)
+        return self.exit(Outcome.COMPLETED)

@@ -74,6 +74,8 @@ class Scripted(Searcher):
         match wrong := self.config["wrong"]:
             case "raise":
                 raise RuntimeError("not my day")
+            case "exit":
+                sys.exit("enough")
             case "nan":
                 self.state["nan"] = float("nan")
             case "progress" | "shape" | "progress raises":

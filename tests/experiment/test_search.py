@@ -157,6 +157,7 @@ def test_after_a_restart_the_searcher_is_not_told_of_a_validation_twice(lab: Any
     ("wrong", "told"),
     [
         ("raise", "The searcher 'scripted' failed in validation_completed: RuntimeError: not my day"),
+        ("exit", "The searcher 'scripted' failed in validation_completed: SystemExit: enough"),
         ("rubbish", "returned 'Stop': not an action"),
         ("nothing", "returned 0: not a list of actions"),
         ("threshold", "a threshold must be a number, and None where it is not finite"),

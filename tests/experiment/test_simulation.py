@@ -356,6 +356,7 @@ def test_an_objective_that_returns_no_number_is_told_so(value: Any) -> None:
         ({"length": None}, {}, "does not tell how long a trial trains"),
         ({"resources": {"slots_per_trial": 3}}, {"slots": 2}, "A trial takes 3 slots, and the experiment has 2"),
         ({}, {"slots": 0}, "A trial takes 1 slot, and the experiment has 0"),
+        ({}, {"slots": 1.5}, r"slots must be a whole number of at least 1, not 1\.5"),
         ({}, {"seconds_per_unit": 0}, "seconds_per_unit must be a number above 0, not 0"),
         ({}, {"seconds_per_unit": math.nan}, "not nan"),
         ({}, {"seed": -1}, "experiment_seed"),

@@ -103,11 +103,8 @@ def test_a_mistake_is_told_at_its_place(lab: Any, file: Path, change: tuple[str,
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("resources: {slots_per_trial: 2}", "one slot only"),
-        ("mesh: {data: 2}\nresources: {slots_per_trial: 2}", "a mesh of several slots"),
         ("compile: program", "'compile: program' is not supported by this version yet"),
         ("resume: {from: last}", "'resume' is not supported"),
-        ("resources: {slots_per_trial: auto}", "'auto' is not supported by this version yet"),
         ("log_policies: [{pattern: oom, action: cancel_retries}]", "'log_policies' is not supported"),
         ("watch: {what: gradients, every: 10}", "'watch' is not supported"),
         ("checkpoint_storage: {max_checkpoint_bytes: 10}", "max_checkpoint_bytes' is not supported"),
@@ -234,3 +231,67 @@ def test_warnings_of_the_config_are_notices_of_the_experiment(lab: Any, file: Pa
     file.write_text(YAML + "workspace: mine\n")
     api.submit(file, home=lab.home)
     assert "workspace" in lab.notices(1)
+
+
+CORES = len(os.sched_getaffinity(0))
+ONCE = ("fake_trial:Fake", "python3 train.py")
+LAYERED = ("fake_trial:Fake", "python3 -m mnist_trials.launch.torch_distributed python3 train.py")
+
+
+def test_more_slots_than_there_are_are_refused_with_what_is_there(lab: Any, file: Path) -> None:
+    file.write_text(YAML + f"resources: {{slots_per_trial: {CORES + 1}}}\n")
+    said = refused(lab, file)
+    assert "const.yaml:11:30: " in said
+    assert f"a trial takes {CORES + 1} slots, but this machine offers {CORES}: cpu:0 (CPU, 1 core)" in said
+
+
+def test_a_mesh_that_does_not_fill_all_slots_is_refused(lab: Any, file: Path) -> None:
+    file.write_text(YAML + f"mesh: {{data: {CORES}, tensor: 2}}\nresources: {{slots_per_trial: auto}}\n")
+    said = refused(lab, file)
+    assert f"'mesh' takes {CORES} x 2 = {2 * CORES} slots, but a trial takes {CORES}" in said
+    assert "'resources.slots_per_trial: auto'" in said
+
+
+def test_several_slots_a_mesh_shards_and_deadlines_are_accepted(lab: Any, file: Path) -> None:
+    more = f"mesh: {{data: {CORES}, tensor: 1}}\nresources: {{slots_per_trial: auto}}\nshard: true\n"
+    file.write_text(YAML + more + "watchdog: {start_seconds: 10, progress_seconds: 20}\n")
+    assert lab.submit(file) == 1
+    assert lab.notices(1) == ""
+
+
+@pytest.mark.parametrize(("entrypoint", "told"), [(ONCE, True), (LAYERED, False)])
+def test_a_command_that_will_run_once_on_several_slots_is_told_how_to_run_on_each(
+    lab: Any, file: Path, entrypoint: tuple[str, str], told: bool
+) -> None:
+    (lab.context / "train.py").write_text("")
+    file.write_text(YAML.replace(*entrypoint) + "resources: {slots_per_trial: auto}\n")
+    lab.submit(file)
+    hint = "To run it on every slot: 'python3 -m mnist_trials.launch.torch_distributed python3 train.py'"
+    assert (hint in lab.notices(1)) == told
+
+
+def test_a_command_that_runs_once_has_no_mesh(lab: Any, file: Path) -> None:
+    (lab.context / "train.py").write_text("")
+    more = f"mesh: {{data: {CORES}, tensor: 1}}\nresources: {{slots_per_trial: auto}}\n"
+    file.write_text(YAML.replace(*ONCE) + more)
+    assert "const.yaml:11:7: a mesh arranges processes, but the command of 'entrypoint' is run once" in refused(
+        lab, file
+    )
+    file.write_text(YAML.replace(*LAYERED) + more)
+    lab.submit(file)
+
+
+def test_cores_that_no_trial_could_use_go_to_those_that_run(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_trials.config import load
+    from mnist_trials.experiment.offer import make_offer
+    from mnist_trials.plugin import get_plugins
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    document = lab.config() | {"resources": {"slots_per_trial": 3}}
+    backend = get_plugins().find("backend", "cpu").factory({})
+    launcher = get_plugins().find("launcher", "inline").factory({})
+    offer = make_offer("cpu", backend, launcher, load(document).config, None, 4)
+    assert (offer.per_trial, offer.trials) == (3, 2)
+    assert [slot.threads for slot in offer.slots] == [2, 2, 1, 1, 1, 1]
+    assert offer.units is not None
+    assert len(offer.units) == 8

@@ -12,6 +12,7 @@ DIED = RunEnd(
     error=None,
     exit_codes=(-9,),
     reason=None,
+    started=True,
     batches=5,
     command=False,
     reported=True,
@@ -100,3 +101,33 @@ def test_invalid_hyperparameters_are_told_with_the_reason() -> None:
     assert end(run) is End.INVALID_HP
     assert words(run) == "its hyperparameters make no sense: lr is 9"
     assert words(replace(run, error=None)).endswith("no reason given")
+
+
+def test_a_rank_that_was_killed_because_of_another_is_not_blamed() -> None:
+    segfault = replace(DIED, exit_codes=(-9, -11, -9))
+    assert "rank 1 was ended by SIGSEGV" in words(segfault)
+    assert "rank 0" not in words(segfault)
+    previous = judge(segfault, previous=None, restarts=0, max_restarts=5).error
+    assert end(segfault, previous) is End.ERROR  # no signal from outside
+    assert "rank 1 was ended by SIGTERM" in words(replace(DIED, exit_codes=(-9, -15)))
+
+
+def test_of_ranks_that_were_all_killed_none_is_blamed_and_it_may_come_again() -> None:
+    killed = replace(DIED, exit_codes=(-9, -9))
+    assert "one of the ranks 0, 1 was ended by SIGKILL (out of memory, perhaps)" in words(killed)
+    assert end(killed, judge(killed, previous=None, restarts=0, max_restarts=5).error) is End.RESTART
+
+
+def test_a_machine_that_is_lost_may_be_lost_again_and_is_named_before_what_other_ranks_say_of_it() -> None:
+    lost = replace(DIED, exit_codes=(None, None), reason="node 10.0.0.7 is gone")
+    assert words(lost) == "WorkersLost: node 10.0.0.7 is gone"
+    assert end(lost, judge(lost, previous=None, restarts=0, max_restarts=5).error) is End.RESTART
+    peer = ErrorInfo(type="DistNetworkError", message="peer is gone", traceback="", batches=5)
+    assert words(replace(lost, outcome=Outcome.FAILED, error=peer)) == "WorkersLost: node 10.0.0.7 is gone"
+    assert words(replace(lost, outcome=Outcome.FAILED, error=ERROR)) == "ValueError: no"
+
+
+def test_workers_that_cannot_be_started_are_tried_once_more_only() -> None:
+    never = replace(DIED, exit_codes=(None,), reason="no such program", started=False)
+    assert words(never) == "WorkersNotStarted: no such program"
+    assert end(never, judge(never, previous=None, restarts=0, max_restarts=5).error) is End.ERROR

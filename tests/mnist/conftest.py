@@ -52,7 +52,7 @@ def make_context(tmp_path: Path, channel: ListChannel) -> MakeContext:
         seed: int = 1,
     ) -> TrialContext:
         slot = Slot(id="cpu:0", backend="cpu", index=0, description="one core", threads=1)
-        settings = ExecutionSettings(slot=slot, precision=precision, compile=False, deterministic=False, seed=seed)
+        settings = ExecutionSettings(slots=(slot,), precision=precision, compile=False, deterministic=False, seed=seed)
         plugins = get_plugins()
         spec = WorkerSpec(
             experiment_id=0,
@@ -60,7 +60,7 @@ def make_context(tmp_path: Path, channel: ListChannel) -> MakeContext:
             run=1,
             rank=rank,
             size=1,
-            slot=slot,
+            slots=(slot,),
             config={"data": dict(data)},
             hparams=dict(hparams),
             seed=seed,

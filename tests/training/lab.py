@@ -14,7 +14,7 @@ from typing_extensions import override
 
 import mnist_trials as mt
 from mnist_trials.checkpoint import CheckpointContent, read_checkpoint
-from mnist_trials.plugin import CheckpointStorage, ExecutionSettings, WorkerSpec, get_plugins
+from mnist_trials.plugin import CheckpointStorage, ExecutionSettings, Layout, WorkerSpec, get_plugins
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.trainer import FitResult
@@ -98,7 +98,8 @@ class Lab:
         precision: str = "fp32",
         compiled: bool = False,
         experiment_id: int = 1,
-        size: int = 1,
+        slots: int = 1,
+        layout: Layout | None = None,
         checkpoints: Sequence[str] = (),
         warm_start: str | None = None,
         validate_at: Sequence[int] = (),
@@ -107,13 +108,14 @@ class Lab:
     ) -> TrialContext:
         backend = get_plugins().find("backend", "cpu").factory({})
         slot = replace(backend.slots(1)[0], threads=1)
+        layout = layout or Layout()
         spec = WorkerSpec(
             experiment_id=experiment_id,
             trial_id=1,
             run=1,
-            rank=0,
-            size=size,
-            slot=slot,
+            rank=layout.rank,
+            size=layout.size,
+            slots=(slot,) * slots,
             config=SEARCHED if config is None else config,
             hparams={**HPARAMS, **(hparams or {})},
             seed=seed,
@@ -127,7 +129,9 @@ class Lab:
             until=until,
             test_mode=test_mode,
         )
-        settings = ExecutionSettings(slot=slot, precision=precision, compile=compiled, deterministic=False, seed=seed)
+        settings = ExecutionSettings(
+            slots=(slot,), precision=precision, compile=compiled, deterministic=False, seed=seed, layout=layout
+        )
         return TrialContext(spec, channel or RecordingChannel(), backend.open(settings), self.storage)
 
     def fit(self, trial_class: type[mt.Trial], context: TrialContext | None = None, **arguments: Any) -> Run:

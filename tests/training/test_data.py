@@ -22,6 +22,7 @@ import mnist_trials as mt
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.events import Notice
 from mnist_trials.training.context import TrialContext
+from mnist_trials.training.cuts import even_share
 from mnist_trials.training.datasets import make_feed, make_feeds
 from mnist_trials.training.feeds import ForeignFeed, LoaderFeed, TensorFeed, size_of
 from tests.training.lab import Lab
@@ -47,7 +48,7 @@ class Unsized:
 
 
 def numbers(feed: Any, pass_index: int = 0, skip: int = 0) -> list[list[int]]:
-    return [labels.tolist() for (_, labels), _ in feed.open(pass_index, skip)]
+    return [labels.tolist() for (_, labels), _, _ in feed.open(pass_index, skip)]
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -135,8 +136,8 @@ def test_a_rebuilt_loader_keeps_collation_workers_and_their_set_up(lab: Lab) -> 
     loader = DataLoader(Items(), 8, collate_fn=lambda rows: {"y": torch.stack([y for _, y in rows])}, num_workers=1)
     loader.worker_init_fn = _mark
     feed = make_feed(loader, lab.context(), training=True)
-    assert [sorted(batch) for batch, _ in feed.open(0, 0)] == [["y"]] * 3
-    assert [size for _, size in feed.open(0, 0)] == [8, 8, 4]
+    assert [sorted(batch) for batch, _, _ in feed.open(0, 0)] == [["y"]] * 3
+    assert [size for _, size, _ in feed.open(0, 0)] == [8, 8, 4]
 
 
 def _mark(worker: int) -> None:
@@ -169,7 +170,7 @@ def test_a_batch_changed_in_place_leaves_the_data_as_it_is(lab: Lab) -> None:
     for training in (True, False):
         feed = make_feed(mt.TensorData(X.clone(), Y.clone()), lab.context(), training=training)
         first = numbers(feed)
-        for (images, labels), _ in feed.open(0, 0):
+        for (images, labels), _, _ in feed.open(0, 0):
             images.zero_()
             labels.zero_()
         assert numbers(feed) == first
@@ -225,9 +226,10 @@ def test_batch_size_is_another_name_and_a_contradiction_is_an_error(lab: Lab) ->
 
 
 def test_a_batch_that_cannot_be_split_evenly_names_both_numbers(lab: Lab) -> None:
-    assert lab.context(size=4).per_slot_batch_size == 2
+    assert lab.context().per_slot_batch_size == 8
+    assert even_share(8, 4) == 2
     with pytest.raises(TrialError, match=r"8 samples cannot be split evenly over 3 slots. Use 6 or 9"):
-        lab.context(size=3).per_slot_batch_size  # noqa: B018
+        even_share(8, 3)
 
 
 def test_a_batch_larger_than_the_data_is_said_or_an_error(lab: Lab) -> None:
@@ -310,8 +312,8 @@ def test_one_loader_may_serve_training_and_validation(lab: Lab) -> None:
     training, validation = make_feeds(one_loader_twice(shuffle=True), lab.context())
     batches = training.open(0, 0)
     first = next(batches)[0][0].tolist()
-    assert [size for _, size in validation.open(0, 0)] == [8, 8, 4]
-    rest = [x for (images, _), _ in batches for x in images.tolist()]
+    assert [size for _, size, _ in validation.open(0, 0)] == [8, 8, 4]
+    rest = [x for (images, _), _, _ in batches for x in images.tolist()]
     assert sorted(first + rest) == X.tolist() != first + rest
 
 

@@ -45,5 +45,14 @@ def test_every_attribute_of_the_context_is_in_its_table() -> None:
     doc = inspect.getdoc(TrialContext) or ""
     said = {n for line in re.findall(r"^    ([\w, ]+):", doc, re.MULTILINE) for n in line.split(", ")}
     assert said >= {"hparams", "seed", "rank", "size", "device"}
-    for name in said - {"spec", "channel", "execution", "storage", "trainer"}:  # the runtime's own
+    for name in said - {
+        "spec",
+        "channel",
+        "execution",
+        "storage",
+        "trainer",
+        "beats",
+        "rested_at",
+        "datasets",
+    }:  # the runtime's own
         assert f"`{name}`" in DOCS, name

@@ -30,7 +30,7 @@ class Plain(Small):
 def execution() -> Execution:
     backend = get_plugins().find("backend", "cpu").factory({})
     return backend.open(
-        ExecutionSettings(slot=backend.slots(None)[0], precision="fp32", compile=False, deterministic=False, seed=1)
+        ExecutionSettings(slots=backend.slots(None)[:1], precision="fp32", compile=False, deterministic=False, seed=1)
     )
 
 
@@ -58,11 +58,11 @@ def test_a_group_of_batches_equals_one_batch_of_all_their_samples(
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     for end, size in zip(ends, sizes, strict=True):
         part = slice(end - size, end)
-        steppers[0].learn(cross_entropy(grouped(images[part].double() / 255), labels[part]), size)
+        steppers[0].learn(cross_entropy(grouped(images[part].double() / 255), labels[part]), size, size)
     steppers[0].finish_group()
     for first in range(0, len(sizes), frequency):
         part = slice(ends[first] - sizes[first], ends[min(first + frequency, len(sizes)) - 1])
-        steppers[1].learn(cross_entropy(whole(images[part].double() / 255), labels[part]), 1)
+        steppers[1].learn(cross_entropy(whole(images[part].double() / 255), labels[part]), 1, 1)
     assert steppers[0].steps == steppers[1].steps == -(-len(sizes) // frequency)
     for left, right in zip(grouped.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)

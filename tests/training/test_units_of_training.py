@@ -10,7 +10,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import mnist_trials as mt
 from mnist_trials.errors import TrialError
-from mnist_trials.events import CheckpointSaved, MetricsReported, ProgressReported, TrialStarted, ValidationCompleted
+from mnist_trials.events import (
+    CheckpointSaved,
+    MetricsReported,
+    Notice,
+    ProgressReported,
+    TrialStarted,
+    ValidationCompleted,
+)
 from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
 from tests.training.lab import Lab, Small, samples, unit
@@ -154,9 +161,11 @@ def test_an_unknown_checkpoint_policy_is_refused(lab: Lab) -> None:
         lab.fit(Small, checkpoint_policy="some")
 
 
-def test_more_than_one_slot_is_refused_for_now(lab: Lab) -> None:
-    with pytest.raises(TrialError, match="one slot"):
-        lab.fit(Small, lab.context(size=2))
+def test_a_command_that_runs_once_on_several_slots_is_told_how_to_use_them_all(lab: Lab) -> None:
+    run = lab.fit(Small, lab.context(slots=2), max_length=mt.Batch(1))
+    (notice,) = run.channel.of(Notice)
+    assert "has 2 slots, but its command was started once, so only one process trains" in notice.message
+    assert "python3 -m mnist_trials.launch.torch_distributed" in notice.message
 
 
 def test_the_events_of_a_short_training(lab: Lab) -> None:

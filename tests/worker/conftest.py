@@ -86,7 +86,7 @@ def spec(project: Path, tmp_path: Path) -> SpecMaker:
             run=3,
             rank=0,
             size=1,
-            slot=Slot(id="cpu:0", backend="cpu", index=0, description="a CPU", threads=1),
+            slots=(Slot(id="cpu:0", backend="cpu", index=0, description="a CPU", threads=1),),
             config=config.to_dict(),
             hparams={**config.hyperparameters, **hparams},
             seed=5,

@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_a_number_ends_the_trial_for_good(spec: SpecMaker) ->
 def test_a_backend_that_is_not_there_is_told_without_a_traceback(spec: SpecMaker) -> None:
     channel = RecordingChannel()
     made = spec()
-    assert run(replace(made, slot=replace(made.slot, backend="cpuu")), channel) == 1
+    assert run(replace(made, slots=(replace(made.slot, backend="cpuu"),)), channel) == 1
     error = error_of(channel)
     assert error.message.startswith("No backend is named 'cpuu'. Did you mean 'cpu'?")
     assert not error.retryable
@@ -280,11 +280,24 @@ class TestScripts:
         assert run(spec(script(project, text)), channel) == code
         assert exited(channel).outcome is outcome
 
+    def test_a_script_that_fails_after_its_block_has_failed(self, spec: SpecMaker, project: Path) -> None:
+        channel = RecordingChannel()
+        assert run(spec(script(project, f"{SCRIPT}\n1 / 0")), channel) == 1
+        error = error_of(channel)
+        assert (error.type, error.batches) == ("ZeroDivisionError", 12)
+
+    def test_options_of_the_launch_layer_are_said_to_have_no_effect(self, spec: SpecMaker, project: Path) -> None:
+        channel = RecordingChannel()
+        layer = ["python3", "-m", "mnist_trials.launch.torch_distributed", "--nnodes", "2", "--"]
+        assert run(spec([*layer, *script(project, SCRIPT)]), channel) == 0
+        assert "`--nnodes 2` have no effect" in channel.of(Notice)[0].message
+        assert exited(channel).outcome is Outcome.COMPLETED
+
     def test_the_context_can_be_had_once(self, spec: SpecMaker, project: Path) -> None:
         channel = RecordingChannel()
         text = "import mnist_trials as mt\nwith mt.init(): pass\nwith mt.init(): pass"
         assert run(spec(script(project, text)), channel) == 1
-        assert exited(channel).outcome is Outcome.COMPLETED
+        assert "in use already" in error_of(channel).message
 
     def test_a_script_that_never_connects_tells_nothing(self, spec: SpecMaker, project: Path) -> None:
         channel = RecordingChannel()

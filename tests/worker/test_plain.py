@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +42,15 @@ CONFIG: dict[str, Any] = {
 }
 
 
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
 @pytest.fixture(autouse=True)
 def _script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "--epochs", "1"])
     monkeypatch.setenv("MNIST_TRIALS_HOME", str(tmp_path))
-    monkeypatch.delenv("MNIST_TRIALS_DATA", raising=False)
+    for name in ("MNIST_TRIALS_DATA", *TORCHRUN):
+        monkeypatch.delenv(name, raising=False)
 
 
 def made(
@@ -106,6 +113,54 @@ def test_the_backend_is_the_configs() -> None:
     assert made({"lr": 1, "model": {"hidden": 1}}, {**CONFIG, "backend": "cpu"}).slot.backend == "cpu"
     with pytest.raises(PluginError, match="No backend is named 'cpuu'"):
         made({"lr": 1, "model": {"hidden": 1}}, {**CONFIG, "backend": "cpuu"})
+
+
+@pytest.mark.parametrize("said", [("1", "2"), ("1", "2", "1", "2"), ("3", "4", "1", "2")])
+def test_under_torchrun_it_is_the_rank_that_torchrun_says(monkeypatch: pytest.MonkeyPatch, said: Sequence[str]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    for name, value in zip(TORCHRUN, said, strict=False):
+        monkeypatch.setenv(name, value)
+    spec = made(source={**CONFIG, "backend": "cpu"}, hparams={"lr": 1, "model": {"hidden": 1}})
+    assert (spec.rank, spec.size, spec.rendezvous) == (int(said[0]), int(said[1]), "env://")
+    assert [slot.id for slot in spec.slots] == ["cpu:1"]
+    assert spec.environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_one_rank_of_torchrun_is_a_plain_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(TORCHRUN, ("0", "1", "0", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    spec = made()
+    assert (spec.rank, spec.size, spec.rendezvous) == (0, 1, "")
+
+
+@pytest.mark.parametrize("said", [("2", "2"), ("-1", "2"), ("one", "2"), ("0", "")])
+def test_variables_that_are_no_place_in_a_group_are_refused(
+    monkeypatch: pytest.MonkeyPatch, said: Sequence[str]
+) -> None:
+    for name, value in zip(TORCHRUN, said, strict=False):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"says RANK={said[0]}, WORLD_SIZE={said[1]}, .* Unset RANK and WORLD_SIZE"):
+        made()
+
+
+def test_where_another_rank_tells_this_one_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    channel = ConsoleChannel()
+    channel.silent = True
+    channel.emit(Notice(trial_id=1, run=1, message="look"))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_the_same_ctrl_c_may_come_twice_where_it_is_passed_on(passed_on: bool) -> None:
+    channel = ConsoleChannel()
+    with channel.interruptible(passed_on=passed_on):
+        signal.raise_signal(signal.SIGINT)
+        assert channel.interrupted
+        if passed_on:
+            signal.raise_signal(signal.SIGINT)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
 
 def test_a_trial_is_told_on_the_screen_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

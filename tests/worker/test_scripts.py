@@ -205,6 +205,16 @@ def test_a_command_that_raises_shows_its_traceback_last(spec: SpecMaker, project
     assert output.endswith("ValueError: mine\n")
 
 
+def test_a_command_that_raises_after_its_block_has_failed(spec: SpecMaker, project: Path) -> None:
+    (project / "train.py").write_text(TRAIN.format(batches=20) + "\n1 / 0")
+    events, output = launch(spec(["python3", "train.py"]))
+    exited = events[-2]
+    assert isinstance(exited, TrialExited)
+    assert exited.error is not None
+    assert (exited.outcome, exited.error.type, exited.error.batches) == (Outcome.FAILED, "ZeroDivisionError", 20)
+    assert output.startswith("after 20 completed\n")
+
+
 def test_a_thread_that_a_trial_left_running_does_not_keep_its_process(spec: SpecMaker) -> None:
     code = "import threading; threading.Thread(target=threading.Event().wait, name='forgotten').start()"
     events, output = launch(spec(fail_at=0, fail_by=code))

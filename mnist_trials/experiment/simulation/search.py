@@ -13,6 +13,7 @@ from typing import Any, final
 from mnist_trials.config import ExperimentConfig, sample
 from mnist_trials.errors import InvalidHP, PluginError, UsageError
 from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.offer import slots_per_trial
 from mnist_trials.experiment.simulation.records import (
     Conditions,
     Failure,
@@ -24,7 +25,7 @@ from mnist_trials.experiment.simulation.records import (
 from mnist_trials.experiment.simulation.searcher import SimulatedSearcher
 from mnist_trials.experiment.simulation.slots import LiveTrial, Place, SlotClock
 from mnist_trials.experiment.simulation.validations import Validations
-from mnist_trials.experiment.slots import concurrency, slots_per_trial
+from mnist_trials.experiment.slots import concurrency
 from mnist_trials.plugin import get_plugins
 from mnist_trials.plugin.searcher import Action, Create, Pause, Resume, Searcher, SearcherContext, Shutdown, Stop
 from mnist_trials.records import TrialState
@@ -36,10 +37,17 @@ def places(config: ExperimentConfig, slots: int) -> int:
     Raises:
         UsageError: not even one.
     """
-    offered, each = min(slots, config.resources.max_slots or slots), slots_per_trial(config)
+    _require_whole(slots)
+    offered = min(slots, config.resources.max_slots or slots)
+    each = max(slots_per_trial(config, offered), 1)
     if offered < each:
         raise UsageError(f"A trial takes {each} {'slot' if each == 1 else 'slots'}, and the experiment has {offered}.")
     return min(offered // each, concurrency(config) or offered)
+
+
+def _require_whole(slots: object) -> None:
+    if not isinstance(slots, int) or isinstance(slots, bool):
+        raise UsageError(f"slots must be a whole number of at least 1, not {slots!r}.")
 
 
 @final

@@ -101,6 +101,6 @@ class SimulatedSearcher:
     def _call(self, method: Callable[..., Any], *arguments: object) -> Any:
         try:
             return method(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             name = getattr(method, "__name__", "a method")
             raise self.fault(f"failed in {name}: {type(error).__name__}: {error}") from error

@@ -58,8 +58,7 @@ def load_arrays(context: TrialContext) -> tuple[Arrays, Arrays]:
     options = read_options(context.data)
     here = Path(context.spec.started_in or Path.cwd())
     source = choose_source(options, context.data_root, _home(), here)
-    if context.rank == 0:
-        _tell(context, source)
+    _tell(context, source)
     if options.train_ratio is None:
         return source.train, source.test
     return split(source.train, options.train_ratio, options.split_seed)
@@ -67,7 +66,7 @@ def load_arrays(context: TrialContext) -> tuple[Arrays, Arrays]:
 
 def _tell(context: TrialContext, source: Source) -> None:
     context.dataset_chosen(source.name, source.detail, fallback=source.in_place_of_mnist is not None)
-    if source.in_place_of_mnist is not None:
+    if source.in_place_of_mnist is not None and context.rank == 0:
         context.notice(
             f"MNIST was not found; this trains on the bundled digits, whose numbers do not compare with MNIST's. "
             f"{source.in_place_of_mnist}. Name a folder that holds MNIST with --data-root or {VARIABLE}."

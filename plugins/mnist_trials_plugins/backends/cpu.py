@@ -5,7 +5,7 @@ backend: cpu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
 from typing_extensions import override
@@ -44,14 +44,14 @@ class CpuBackend(Backend):
         return tuple(_slot(index, share + (index < rest)) for index in range(wanted))
 
     @override
-    def environment(self, slot: Slot) -> Mapping[str, str]:
-        return thread_variables(slot.threads)
+    def environment(self, slots: Sequence[Slot]) -> Mapping[str, str]:
+        return thread_variables(sum(slot.threads for slot in slots))
 
     @override
     def open(self, settings: ExecutionSettings) -> Execution:
         import torch
 
-        from mnist_trials_plugins.backends._execution import TorchExecution
+        from mnist_trials_plugins.backends._torch.execution import TorchExecution
 
         return TorchExecution(torch.device("cpu"), settings)
 

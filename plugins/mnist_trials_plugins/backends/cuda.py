@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -76,20 +76,20 @@ class CudaBackend(Backend):
         )
 
     @override
-    def environment(self, slot: Slot) -> Mapping[str, str]:
+    def environment(self, slots: Sequence[Slot]) -> Mapping[str, str]:
         devices = self._devices()
-        selector = devices[slot.index].selector if slot.index < len(devices) else str(slot.index)
+        selectors = [devices[s.index].selector if s.index < len(devices) else str(s.index) for s in slots]
         return {
-            _VISIBLE: selector,
+            _VISIBLE: ",".join(selectors),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # lets cuBLAS be deterministic where that is asked for
-            **thread_variables(slot.threads),
+            **thread_variables(sum(slot.threads for slot in slots)),
         }
 
     @override
     def open(self, settings: ExecutionSettings) -> Execution:
         import torch
 
-        from mnist_trials_plugins.backends._execution import TorchExecution
+        from mnist_trials_plugins.backends._torch.execution import TorchExecution
 
         if not torch.cuda.is_available():
             raise PluginError(
@@ -98,7 +98,9 @@ class CudaBackend(Backend):
                 "Use `backend: cpu`, or install a torch that fits the driver."
             )
         # A worker process sees its device alone; where a launcher works in its own process all of them are visible.
-        device = torch.device("cuda", settings.slot.index if torch.cuda.device_count() > settings.slot.index else 0)
+        device = torch.device(
+            "cuda", settings.slots[0].index if torch.cuda.device_count() > settings.slots[0].index else 0
+        )
         torch.cuda.set_device(device)
         return TorchExecution(device, settings)
 

@@ -22,11 +22,20 @@ from mnist_trials.plugin import MANIFEST, CheckpointStorage, require_checkpoint_
 
 @final
 class FolderStorage(CheckpointStorage):
-    """Keeps each checkpoint as a folder of `root`. `within`, where given, is a folder that `root` may not leave."""
+    """Keeps each checkpoint as a folder of `root`.
 
-    def __init__(self, root: Path, within: Path | None = None) -> None:
+    `within`, where given, is a folder that `root` may not leave. `local`: other machines do not see `root`.
+    """
+
+    def __init__(self, root: Path, within: Path | None = None, *, local: bool) -> None:
         self._root = root
         self._within = within
+        self._local = local
+
+    @property
+    @override
+    def local(self) -> bool:
+        return self._local
 
     @override
     def begin(self, checkpoint_id: str) -> Path:
@@ -35,7 +44,7 @@ class FolderStorage(CheckpointStorage):
             self._make_root()
             if os.path.lexists(final):
                 raise CheckpointError(f"There is already a checkpoint '{checkpoint_id}' in {self._root}.")
-            _remove(staging)
+            remove(staging)
             staging.mkdir()
         return staging
 
@@ -70,19 +79,20 @@ class FolderStorage(CheckpointStorage):
         final, staging = self._paths(checkpoint_id)
         with self._explained("deleted", checkpoint_id):
             if os.path.lexists(final):
-                _remove(staging)
+                remove(staging)
                 final.rename(staging)
-            _remove(staging)
+            remove(staging)
 
     @override
     def ids(self) -> list[str]:
         try:
+            self._stay_within()
             names = os.listdir(self._root)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise CheckpointError(f"The checkpoints in {self._root} cannot be listed: {error.strerror}.") from error
-        return sorted(name for name in names if _is_id(name) and _is_checkpoint(self._root / name))
+        return sorted(name for name in names if is_id(name) and _is_checkpoint(self._root / name))
 
     @override
     def locate(self, checkpoint_id: str) -> str:
@@ -90,12 +100,15 @@ class FolderStorage(CheckpointStorage):
 
     def _paths(self, checkpoint_id: str) -> tuple[Path, Path]:
         require_checkpoint_id(checkpoint_id)
+        self._stay_within()
         # An id does not begin with a dot, so no id can name another one's staging folder.
         return self._root / checkpoint_id, self._root / f".tmp-{checkpoint_id}"
 
-    def _make_root(self) -> None:
+    def _stay_within(self) -> None:
         if self._within is not None and not self._root.resolve().is_relative_to(self._within.resolve()):
             raise CheckpointError(f"{self._root} leads out of {self._within} by a symbolic link.")
+
+    def _make_root(self) -> None:
         missing = []
         folder = self._root
         while not folder.exists():
@@ -165,7 +178,8 @@ def _sync_content(folder: Path) -> None:
         _sync(Path(path))
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all in it; nothing there is no error."""
     with suppress(FileNotFoundError):
         if _is_real_folder(path):
             shutil.rmtree(path)
@@ -181,7 +195,8 @@ def _is_checkpoint(folder: Path) -> bool:
     return _is_real_folder(folder) and (folder / MANIFEST).is_file()
 
 
-def _is_id(name: str) -> bool:
+def is_id(name: str) -> bool:
+    """Whether `name` is a checkpoint id."""
     try:
         require_checkpoint_id(name)
     except CheckpointError:

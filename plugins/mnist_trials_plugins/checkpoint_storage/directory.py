@@ -26,7 +26,8 @@ def create(options: Options, default_root: Path) -> CheckpointStorage:
     """
     refuse_unknown(_SELF, options, ("container_path",))
     path = text_option(_SELF, options, "container_path")
-    return FolderStorage(default_root if path is None else absolute(_SELF, "container_path", path))
+    root = default_root if path is None else absolute(_SELF, "container_path", path)
+    return FolderStorage(root, local=True)
 
 
 @hookimpl

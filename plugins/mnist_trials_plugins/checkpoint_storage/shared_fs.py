@@ -33,7 +33,8 @@ def create(options: Options, default_root: Path) -> CheckpointStorage:
         raise PluginError(f"{_SELF.capitalize()} needs 'host_path', the absolute path of the shared folder.")
     host_path = absolute(_SELF, "host_path", host)
     storage = text_option(_SELF, options, "storage_path")
-    return FolderStorage(host_path if storage is None else _inside(host_path, storage), within=host_path)
+    root = host_path if storage is None else _inside(host_path, storage)
+    return FolderStorage(root, within=host_path, local=False)
 
 
 def _inside(host_path: Path, storage: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import selectors
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, Thread
@@ -19,7 +21,8 @@ class Pump:
     """Calls back, on its own thread, when a descriptor becomes readable.
 
     `watch`, `ignore` and `forget` are for the callbacks themselves; `call` is for every thread. The thread is a
-    daemon: workers end with the process that holds their pipes, so there is nothing for it to finish.
+    daemon: workers end with the process that holds their pipes, so there is nothing for it to finish. What a callback
+    raises is printed and goes no further, for others rely on the thread too.
     """
 
     def __init__(self) -> None:
@@ -73,11 +76,19 @@ class Pump:
     def _run_calls(self) -> None:
         os.read(self._wake_read, CHUNK)
         while self._calls:
-            self._calls.popleft()()
+            _call(self._calls.popleft())
 
     def _loop(self) -> None:
         while self._open:
             for key, _ in self._selector.select():
                 # What an earlier callback of this round closed is not to be called any more.
                 if self._selector.get_map().get(key.fd) is key:
-                    key.data()
+                    _call(key.data)
+
+
+def _call(callback: Callback) -> None:
+    try:
+        callback()
+    except Exception:
+        print("A launcher's callback failed; the launcher goes on.", file=sys.stderr)
+        traceback.print_exc()

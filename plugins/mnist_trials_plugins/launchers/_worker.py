@@ -9,11 +9,11 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import final
 
 from mnist_trials.events import Event, Notice, Request, from_json, request_to_json
@@ -22,19 +22,21 @@ from mnist_trials.plugin.processes import identify, kill_group
 from mnist_trials_plugins.launchers._pump import CHUNK, Pump
 
 MODULE = "mnist_trials.worker"
+_SOON = 0.05  # seconds
 
 
 @final
 class Worker:
     """A process and the three pipes to it: its output, its events, the requests to it.
 
-    `request` and `kill` are for every thread; what `watch` starts runs on the pump's.
+    `request` and `kill` are for every thread; what `watch` starts runs on the pump's. `variables` are set in the
+    process besides those of its spec, which go before them.
 
     Raises:
         OSError: the spec could not be written or the process not started; nothing is left behind.
     """
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, variables: Mapping[str, str] | None = None) -> None:
         self.spec = spec
         self.exit_code: int | None = None
         self._lock = Lock()  # from the moment the process is waited for, its number may be another's
@@ -49,17 +51,20 @@ class Worker:
                 stdout=output_end,
                 stderr=output_end,
                 cwd=spec.context_dir,
-                env={**os.environ, **spec.environment, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **(variables or {}), **spec.environment, "PYTHONUNBUFFERED": "1"},
                 pass_fds=(events_end, requests_end),
                 start_new_session=True,
             )
+            undo.callback(self._process.wait)
+            undo.callback(kill_group, self._process.pid)
+            self._end = os.pidfd_open(self._process.pid)
+            self.identity = identify(self._process.pid)
             undo.pop_all()
         for descriptor in (output_end, events_end, requests_end):
             os.close(descriptor)
         os.set_blocking(self._requests, False)
         self._takers = {output: self._take_output, events: self._take_events}
         self._events = events
-        self.identity = identify(self._process.pid)
 
     def request(self, request: Request) -> None:
         """Write a request; no effect on a worker that has ended or does not read."""
@@ -83,7 +88,7 @@ class Worker:
         self._event = event
         for descriptor in self._takers:
             self._listen(descriptor)
-        self._await_end(self._process.pid, lambda: ended(self._peek_exit_code()))
+        self._await_end(self._end, lambda: ended(self._peek_exit_code()))
 
     def hold_events(self, hold: bool) -> None:
         """Leave the pipe of events unread, or read it again; on the pump's thread, after `watch`."""
@@ -94,29 +99,22 @@ class Worker:
 
     def sweep(self, gone: Callable[[], None]) -> None:
         """End what the process started and left behind; `gone` is called when all of it has ended and was heard."""
-        left = set(kill_group(self._process.pid))
-        if not left:
-            self._finish()
-            gone()
-
-        def one_ended(pid: int) -> None:
-            left.discard(pid)
-            if not left:  # each of them may have started another before it was killed
-                self.sweep(gone)
-
-        for pid in tuple(left):
-            self._await_end(pid, partial(one_ended, pid))
+        again = partial(self.sweep, gone)  # whoever is killed may have started another before
+        try:
+            left = kill_group(self._process.pid)
+            if left:
+                self._await_end(os.pidfd_open(left[0]), again)
+        except OSError:  # it has ended meanwhile, or this process has too many files open
+            Timer(_SOON, self._pump.call, (again,)).start()
+        else:
+            if not left:
+                self._finish()
+                gone()
 
     def _listen(self, descriptor: int) -> None:
         self._pump.watch(descriptor, partial(self._read, descriptor, CHUNK))
 
-    def _await_end(self, pid: int, ended: Callable[[], None]) -> None:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._pump.call(ended)
-            return
-
+    def _await_end(self, descriptor: int, ended: Callable[[], None]) -> None:
         def readable() -> None:
             self._pump.forget(descriptor)
             ended()

@@ -28,6 +28,7 @@ from mnist_trials.plugin import (
     refuse_unknown,
 )
 from mnist_trials_plugins.launchers._log import LineMarker, RotatingLog
+from mnist_trials_plugins.launchers._meeting import clear_meeting, free_port, meeting_by_file, one_machine_variables
 from mnist_trials_plugins.launchers._pump import Pump
 from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, explain, not_started
 from mnist_trials_plugins.launchers._worker import Worker
@@ -42,7 +43,7 @@ class LocalHandle(WorkerHandle):
     """
 
     def __init__(self, specs: Sequence[WorkerSpec], pump: Pump) -> None:
-        self._specs = tuple(specs)
+        self._specs = meeting_by_file(specs)
         self._pump = pump
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
@@ -85,11 +86,13 @@ class LocalHandle(WorkerHandle):
     def _start_all(self) -> None:
         try:
             self._log = RotatingLog(Path(self._specs[0].log_path))
+            clear_meeting(self._specs[0])
+            port = free_port()
             for spec in self._specs:
                 if self._killed:
                     self._reason = KILLED_BEFORE
                     return
-                self._workers.append(Worker(spec))
+                self._workers.append(Worker(spec, one_machine_variables(spec, port)))
         except (OSError, ValueError, TypeError) as error:
             self._reason = not_started(len(self._workers), error)
 
@@ -141,6 +144,7 @@ class LocalHandle(WorkerHandle):
             self._write(marker.finish())
         if self._log is not None:
             self._log.close()
+        clear_meeting(self._specs[0])
         codes = [worker.exit_code for worker in self._workers]
         codes += [None] * (len(self._specs) - len(codes))
         first = self._specs[0]

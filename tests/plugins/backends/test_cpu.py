@@ -21,6 +21,7 @@ from tests.training.lab import Lab, Small, same
 
 class TestCpu(BackendSuite):
     plugin = "cpu"
+    meshes = ((2, 1), (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -45,19 +46,19 @@ def test_a_count_that_cannot_be_says_how_many_cores_there_are(monkeypatch: pytes
 
 def test_a_worker_is_kept_to_its_threads() -> None:
     slot = CpuBackend({}).slots(1)[0]
-    assert CpuBackend({}).environment(slot) == {
+    assert CpuBackend({}).environment((slot,)) == {
         "OMP_NUM_THREADS": str(slot.threads),
         "MKL_NUM_THREADS": str(slot.threads),
     }
 
 
 def test_fp16_is_refused_where_torch_has_none_for_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnist_trials_plugins.backends import _execution
+    from mnist_trials_plugins.backends._torch import precision
 
-    monkeypatch.setattr(_execution, "_cpu_has_half", lambda: False)
+    monkeypatch.setattr(precision, "_cpu_has_half", lambda: False)
     backend = CpuBackend({})
     settings = ExecutionSettings(
-        slot=backend.slots(None)[0], precision="fp16-mixed", compile=False, deterministic=False, seed=1
+        slots=backend.slots(None)[:1], precision="fp16-mixed", compile=False, deterministic=False, seed=1
     )
     with pytest.raises(PluginError, match="Use precision fp32, bf16-mixed or bf16-true"):
         backend.open(settings)
@@ -96,8 +97,8 @@ def test_a_compiled_model_computes_the_same_under_the_same_names(tmp_path: Any) 
     slot = backend.slots(None)[0]
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
     expected = model(torch.ones(2, 4))
-    settings = ExecutionSettings(slot=slot, precision="fp32", compile=True, deterministic=False, seed=1)
-    prepared = backend.open(settings).prepare(model)
+    settings = ExecutionSettings(slots=(slot,), precision="fp32", compile=True, deterministic=False, seed=1)
+    prepared = backend.open(settings).prepare(model, {})
     assert list(prepared.state_dict()) == ["0.weight", "0.bias"]
     torch.testing.assert_close(prepared(torch.ones(2, 4)), expected)
 

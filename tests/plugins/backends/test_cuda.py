@@ -58,8 +58,8 @@ def test_every_device_is_a_slot_and_its_worker_sees_it_alone(tool: Path) -> None
     slots = backend.slots(None)
     assert [slot.description for slot in slots] == [device.name for device in DEVICES]
     assert [slot.id for slot in slots] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
-    assert [backend.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots] == [d.selector for d in DEVICES]
-    assert "CUBLAS_WORKSPACE_CONFIG" in backend.environment(slots[0])
+    assert [backend.environment((slot,))["CUDA_VISIBLE_DEVICES"] for slot in slots] == [d.selector for d in DEVICES]
+    assert "CUBLAS_WORKSPACE_CONFIG" in backend.environment(slots[:1])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_variable_chooses_devices_as_it_does_for_any_program(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [device.selector for device in visible_devices()] == selectors
-    assert [CudaBackend({}).environment(s)["CUDA_VISIBLE_DEVICES"] for s in CudaBackend({}).slots(None)] == selectors
+    assert [CudaBackend({}).environment((s,))["CUDA_VISIBLE_DEVICES"] for s in CudaBackend({}).slots(None)] == selectors
 
 
 def test_devices_that_a_variable_hides_are_said_to_be_hidden(tool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_opening_a_device_that_is_not_there_says_what_to_do(tool: Path) -> None:
     from mnist_trials.plugin import ExecutionSettings
 
     settings = ExecutionSettings(
-        slot=CudaBackend({}).slots(1)[0], precision="fp32", compile=False, deterministic=False, seed=1
+        slots=CudaBackend({}).slots(1), precision="fp32", compile=False, deterministic=False, seed=1
     )
     with pytest.raises(PluginError, match=r"finds no CUDA device here.*Use `backend: cpu`"):
         CudaBackend({}).open(settings)

@@ -74,6 +74,11 @@ def never_returns_to_python(spec: WorkerSpec, channel: Channel) -> int:
         os.waitid(os.P_PID, subprocess.Popen(["sleep", "600"]).pid, os.WEXITED)
 
 
+def tells_interfaces(spec: WorkerSpec, channel: Channel) -> int:
+    tell(spec, channel, f"{os.environ['GLOO_SOCKET_IFNAME']} {os.environ['NCCL_SOCKET_IFNAME']}")
+    return finish(spec, channel)
+
+
 def emits_from_threads(spec: WorkerSpec, channel: Channel) -> int:
     from threading import Thread
 

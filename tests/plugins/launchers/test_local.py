@@ -200,6 +200,89 @@ def test_a_rank_that_cannot_be_started_ends_those_before_it(launcher: Launcher, 
     assert not any(isinstance(event, WorkersLaunched) for event in run.events)
 
 
+def test_the_file_that_ranks_met_by_is_gone_with_them(launcher: Launcher, tmp_path: Path) -> None:
+    made = worker_specs(tmp_path, "tells_its_place", size=2)
+    leftover = Path(made[0].trial_dir, "rendezvous-3")
+    leftover.parent.mkdir()
+    leftover.touch()  # of a run that ended with the machine
+    run = Run(launcher, made).start()
+    run.end()
+    assert json.loads(run.messages[0])["rendezvous"] == f"file://{leftover}"
+    assert not leftover.exists()
+
+
+def test_ranks_of_one_machine_speak_over_its_loopback_unless_it_is_said_otherwise(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "eth7")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    run = Run(launcher, specs(tmp_path, "tells_interfaces", size=2)).start()
+    run.end()
+    assert run.messages == ["lo eth7"] * 2
+
+
+def test_a_command_that_is_run_once_for_all_slots_is_no_rank(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    first, second = worker_specs(tmp_path, "tells_its_place", size=2)
+    run = Run(launcher, [replace(first, size=1, slots=(*first.slots, *second.slots))]).start()
+    run.end()
+    assert json.loads(run.messages[0])["variables"]["RANK"] is None
+
+
+NO_MORE_FILES = """
+import os, resource, sys, threading
+from pathlib import Path
+from mnist_trials.events import StopRequest
+from mnist_trials.plugin import get_plugins
+from mnist_trials.records import Outcome
+from mnist_trials.testing.launcher import Run, worker_specs
+
+launcher = get_plugins().find("launcher", "local").factory({})
+run = Run(launcher, worker_specs(Path(sys.argv[1]), "waits_with_children")).start()
+run.wait_for_messages(2)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+run.handle.request(StopRequest(Outcome.PAUSED))
+os.waitid(os.P_PID, run.events[0].processes[0].pid, os.WEXITED | os.WNOWAIT)
+for _ in range(2):  # by the second round the thread has seen the end
+    seen = threading.Event()
+    launcher._pump.call(seen.set)
+    seen.wait()
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(run.end().exit_codes)
+"""
+
+
+def test_an_end_is_seen_also_when_no_more_files_can_be_opened_just_then(tmp_path: Path) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", NO_MORE_FILES, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (outcome.stdout, outcome.stderr) == ("(0,)\n", "")
+
+
+def test_a_controller_that_raises_when_it_is_told_something_does_not_stop_the_launcher(
+    launcher: Launcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle = launcher.create(worker_specs(tmp_path, "counts", events=2, bytes=1))
+    heard: list[Event] = []
+
+    def deliver(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, TrialExited):
+            raise RuntimeError("no more of this")
+
+    handle.start(deliver)
+    assert handle.join(DEADLINE)
+    assert isinstance(heard[-1], WorkersExited)
+    assert "RuntimeError: no more of this" in capsys.readouterr().err
+
+
 def test_a_spec_that_cannot_be_written_is_told(launcher: Launcher, tmp_path: Path) -> None:
     (spec,) = worker_specs(tmp_path, "waits")
     (tmp_path / "file").touch()

@@ -1,0 +1,94 @@
+"""The processes of one trial as each of them sees the others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from typing_extensions import override
+
+from mnist_trials.config import Mesh
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where a process stands in the mesh of its trial, row by row: rank = data rank x `mesh.tensor` + tensor rank."""
+
+    rank: int = 0
+    mesh: Mesh = field(default_factory=lambda: Mesh(data=1, tensor=1))
+    shard: bool = False  # parameters, gradients and optimizer states are split over the data ranks too
+    rendezvous: str = ""  # where the ranks meet, a URL as torch.distributed reads it; empty for a single one
+    start_seconds: float = 300.0  # by then all ranks must have met
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.mesh.data * self.mesh.tensor
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of every batch this process takes. Those that differ in their tensor rank take the same."""
+        return self.rank // self.mesh.tensor
+
+    @property
+    def tensor_rank(self) -> int:
+        """Which part of every split parameter this process holds."""
+        return self.rank % self.mesh.tensor
+
+
+class Ranks(ABC):
+    """A line between all processes of a trial, for what is said now and then and is small.
+
+    Every method is a collective: all ranks call it, in the same order. One that waits for a rank which has ended, or
+    which does not come, raises RuntimeError or a subclass of it. Not thread-safe.
+    """
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Where this process stands."""
+
+    @abstractmethod
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, by rank. Made for plain values and tensors on the CPU."""
+
+    @abstractmethod
+    def share(self, value: Any) -> Any:
+        """The value of rank 0."""
+
+    @abstractmethod
+    def sum(self, value: float) -> float:
+        """The sum of all data ranks' values, each counted once, in float64."""
+
+    @abstractmethod
+    def post(self, number: int) -> Callable[[], int]:
+        """Begin to tell every rank the 32-bit `number` of rank 0; what is returned waits for it and is called once."""
+
+
+@final
+class Alone(Ranks):
+    """A single process."""
+
+    @property
+    @override
+    def layout(self) -> Layout:
+        return Layout()
+
+    @override
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    @override
+    def share(self, value: Any) -> Any:
+        return value
+
+    @override
+    def sum(self, value: float) -> float:
+        return value
+
+    @override
+    def post(self, number: int) -> Callable[[], int]:
+        return lambda: number

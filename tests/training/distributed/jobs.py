@@ -1,0 +1,307 @@
+"""What the ranks of a test do: trials with something to get wrong, and a training of them with all that came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, IterableDataset
+from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import override
+
+import mnist_trials as mt
+from mnist_trials.errors import DataError, NonFiniteLoss, TrialError
+from mnist_trials.events import Event, MetricsReported, Notice, Request
+from mnist_trials.plugin import Layout
+from mnist_trials.testing.channel import RecordingChannel
+from mnist_trials.training import checkpoints
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.evaluation import evaluate
+from mnist_trials.training.optimizer_states import local_part
+from mnist_trials.training.session import Session
+from mnist_trials.training.settings import resolve
+from mnist_trials.training.trainer import FitResult
+from tests.training.lab import CLASSES, Lab, samples, unit
+
+RULES = {  # row, column, row
+    r"1\.weight": (None, "tensor"),
+    r"3\.weight": ("tensor", None),
+    r"5\.weight": (None, "tensor"),
+}
+
+
+class Rows(mt.Trial):
+    """A stack like that of MNISTLinear. 101 samples in global batches of 16: the last has 5.
+
+    Tells a plain mean, a weighted mean and a torchmetrics object, in training and in validation.
+    """
+
+    samples = 101
+    validation = 31
+    dropout = 0.0
+
+    @override
+    def __init__(self, context: mt.TrialContext) -> None:
+        super().__init__(context)
+        self.train_hits = MulticlassAccuracy(CLASSES, average="micro")
+        self.hits = MulticlassAccuracy(CLASSES, average="macro")
+
+    @override
+    def build_model(self) -> Any:
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16, 12, bias=False),
+            nn.ReLU(),
+            nn.Linear(12, 8),
+            nn.ReLU(),
+            nn.Linear(8, CLASSES),
+            nn.Dropout(self.dropout),
+        )
+
+    @override
+    def sharding_rules(self) -> Any:
+        return RULES
+
+    @override
+    def build_data(self) -> Any:
+        train, validation = samples(self.samples), samples(self.validation, seed=1)
+        return mt.TensorData(*train, unit), mt.TensorData(*validation, unit)
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        images, labels = batch
+        logits = self.model(images)
+        self.train_hits.update(logits, labels)
+        ones = (labels == 1).sum()
+        return {
+            "loss": cross_entropy(logits, labels),
+            "hits": self.train_hits,
+            "confidence of ones": mt.weighted(logits.softmax(1)[labels == 1].sum() / ones.clamp(min=1), ones.item()),
+        }
+
+    @override
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> Mapping[str, Any]:
+        images, labels = batch
+        logits = self.model(images)
+        self.hits.update(logits, labels)
+        return {
+            "validation_loss": cross_entropy(logits, labels),
+            "accuracy": (logits.argmax(1) == labels).float().mean(),
+            "hits": self.hits,
+        }
+
+
+class DroppingRows(Rows):
+    """With dropout, so that random state matters."""
+
+    dropout = 0.3
+
+
+AGGREGATED = {"aggregation_frequency": 3}
+HPARAMS = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "global_batch_size": 16}
+
+
+@dataclass
+class Told:
+    """What a rank has to say of its training."""
+
+    rank: int
+    events: list[Event]
+    result: FitResult
+    weights: dict[str, torch.Tensor]  # whole
+    held: int  # elements of parameters in this process
+    state: dict[str, Any] = field(default_factory=dict)  # whole too
+
+    @property
+    def notices(self) -> list[str]:
+        return [event.message for event in self.events if isinstance(event, Notice)]
+
+    @property
+    def reported(self) -> list[dict[str, Any]]:
+        return [dict(event.metrics) for event in self.events if isinstance(event, MetricsReported)]
+
+
+@contextmanager
+def opened(
+    layout: Layout, folder: Path, hparams: Mapping[str, Any] | None = None, **options: Any
+) -> Iterator[TrialContext]:
+    """The context of a rank, and its way out of the group."""
+    context = Lab(folder).context({**HPARAMS, **(hparams or {})}, layout=layout, **options)
+    try:
+        yield context
+    finally:
+        context.execution.close()
+
+
+def train(
+    layout: Layout,
+    folder: Path,
+    *,
+    trial: type[mt.Trial] = Rows,
+    hparams: Mapping[str, Any] | None = None,
+    stop_at_poll: int | None = None,
+    answers: Sequence[Request] = (),
+    options: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> Told:
+    """Train `trial`. Rank 0 alone hears requests; a word to any other rank would be an error."""
+    channel = RecordingChannel()
+    if layout.rank == 0:
+        channel.answers.extend(answers)
+        if stop_at_poll is not None:
+            channel.stop_at_poll(stop_at_poll)
+    with opened(layout, folder, hparams, channel=channel, **(options or {})) as context:
+        made = trial(context)
+        trainer = mt.Trainer(made, context)
+        result = trainer.fit(**arguments)
+        session = trainer._session
+        assert session is not None
+        weights = {name: value.clone() for name, value in session.model_state().items()}
+        held = sum(local_part(parameter).numel() for parameter in session.model.parameters())
+        return Told(layout.rank, channel.events, result, weights, held, session.state_dict())
+
+
+def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) -> dict[str, Any]:
+    """Everything of a training that was restored from a checkpoint and has not gone on."""
+    with opened(layout, folder, AGGREGATED) as context:
+        chosen = dict.fromkeys(("validation_period", "checkpoint_period", "reporting_period", "checkpoint_policy"))
+        settings = resolve(
+            context,
+            max_length=mt.Batch(100),
+            step_zero_validation=None,
+            test_mode=False,
+            profiling_enabled=None,
+            **chosen,  # type: ignore[arg-type]
+        )
+        session = Session(trial(context), context, settings)
+        checkpoints.restore(session, Lab(folder).read(uuid))
+        weights = {name: value.clone() for name, value in session.model_state().items()}
+        return {"weights": weights, **session.state_dict()}
+
+
+def failed(layout: Layout, folder: Path, **keywords: Any) -> str:
+    """The error that ends a training."""
+    try:
+        train(layout, folder, **keywords)
+    except (TrialError, DataError, NonFiniteLoss) as error:
+        return f"{type(error).__name__}: {error}"
+    raise AssertionError("nothing went wrong")
+
+
+def validated(layout: Layout, folder: Path, *, trial: type[mt.Trial] = Rows) -> dict[str, float]:
+    """The metrics of an untrained model, by `evaluate`."""
+    with opened(layout, folder) as context:
+        return evaluate(trial(context), context)
+
+
+class Few(Rows):
+    """Batches of 16 of 33 samples: the last has a single one."""
+
+    samples = 33
+    validation = 5
+
+
+class Counted(IterableDataset[Any]):
+    """Samples from a stream of unknown length."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.images, self.labels = samples(count, seed)
+
+    @override
+    def __iter__(self) -> Any:
+        yield from zip(unit(self.images), self.labels, strict=True)
+
+
+class Streamed(Rows):
+    """Rounds of batches of 8: 101 samples are 13 batches, the last with 5."""
+
+    @override
+    def build_data(self) -> Any:
+        size = self.context.per_slot_batch_size
+        return DataLoader(Counted(101, 0), size), DataLoader(Counted(31, 1), size)
+
+
+class WeightedLoss(Rows):
+    """The loss is a mean over the samples of one class, of which each rank has another number."""
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        images, labels = batch
+        chosen = labels == 1
+        loss = cross_entropy(self.model(images), labels, reduction="none")[chosen].sum()
+        return mt.weighted(loss / max(1, int(chosen.sum())), int(chosen.sum()))
+
+
+class Manual(Rows):
+    """Steps itself, and clips."""
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        images, labels = batch
+        loss = cross_entropy(self.model(images), labels)
+        self.context.backward(loss)
+        self.context.step_optimizer(self.optimizer, clip_grads=lambda p: nn.utils.clip_grad_value_(p, 0.01))
+        return {"loss": loss}
+
+
+class StepsByItself(Rows):
+    """Forgets that gradients are to be averaged."""
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        loss = cross_entropy(self.model(batch[0]), batch[1])
+        self.context.backward(loss)
+        self.optimizer.step()
+        return {"loss": loss}
+
+
+class BadBatches(Rows):
+    """The loss of rank 1 is not a number in batch 3."""
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        loss = cross_entropy(self.model(batch[0]), batch[1])
+        return loss * float("nan") if batch_idx == 3 and self.context.rank == 1 else loss
+
+
+class StoppedByOne(Rows):
+    """A callback of rank 1 alone ends training at the second validation."""
+
+    @override
+    def build_callbacks(self) -> Any:
+        return {"tired": Tired()} if self.context.rank == 1 else {}
+
+
+class Tired(mt.Callback):
+    def __init__(self) -> None:
+        self.validations = 0
+
+    @override
+    def on_validation_end(self, metrics: Mapping[str, float]) -> None:
+        self.validations += 1
+        if self.validations == 2:
+            self.stop_training("enough")
+
+
+class OtherData(Rows):
+    """Rank 1 has less."""
+
+    @override
+    def build_data(self) -> Any:
+        self.samples -= 8 * self.context.rank
+        return super().build_data()
+
+
+class OtherDataset(Rows):
+    """Rank 1 fell back to another data set."""
+
+    @override
+    def build_data(self) -> Any:
+        self.context.dataset_chosen("digits" if self.context.rank else "mnist", "found")
+        return super().build_data()
