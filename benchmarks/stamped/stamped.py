@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mnist_trials import TensorData, Trial
-from mnist_trials.mnist.trials import MNISTLinear, TutorialCNN
+from mnist_trials.mnist.trials import MNISTCNN, MNISTLinear, TutorialCNN
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -54,6 +54,10 @@ class StampedCNN(Stamped, TutorialCNN):
 
 
 class StampedLinear(Stamped, MNISTLinear):
+    pass
+
+
+class StampedReference(Stamped, MNISTCNN):
     pass
 
 

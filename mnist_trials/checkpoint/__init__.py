@@ -14,27 +14,36 @@ if TYPE_CHECKING:
     from mnist_trials.checkpoint.manifest import read_manifest as read_manifest
     from mnist_trials.checkpoint.reader import read_checkpoint as read_checkpoint
     from mnist_trials.checkpoint.verification import verify as verify
+    from mnist_trials.checkpoint.writer import Snapshot as Snapshot
     from mnist_trials.checkpoint.writer import new_checkpoint_id as new_checkpoint_id
+    from mnist_trials.checkpoint.writer import take_snapshot as take_snapshot
     from mnist_trials.checkpoint.writer import write_checkpoint as write_checkpoint
+    from mnist_trials.checkpoint.writer import write_snapshot as write_snapshot
 
 _HOMES = {
     "CheckpointContent": "content",
     "Manifest": "manifest",
+    "Snapshot": "writer",
     "new_checkpoint_id": "writer",
     "read_checkpoint": "reader",
     "read_manifest": "manifest",
+    "take_snapshot": "writer",
     "verify": "verification",
     "write_checkpoint": "writer",
+    "write_snapshot": "writer",
 }
 
 __all__ = [
     "CheckpointContent",
     "Manifest",
+    "Snapshot",
     "new_checkpoint_id",
     "read_checkpoint",
     "read_manifest",
+    "take_snapshot",
     "verify",
     "write_checkpoint",
+    "write_snapshot",
 ]
 
 

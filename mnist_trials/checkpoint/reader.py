@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mnist_trials.checkpoint.content import CheckpointContent
@@ -23,15 +24,26 @@ def read_checkpoint(folder: Path, *, weights_only: bool = False) -> tuple[Manife
         CheckpointError: there is no such folder, it cannot be read, or a newer version of the format wrote it.
     """
     manifest = check_listing(folder)
-    content = {}
-    for name, entry in manifest.files.items():
-        if name == MODEL or (name in (OPTIMIZER, STATE) and not weights_only):
-            content[name] = read_verified(folder / name, entry)
-        else:
-            verify_file(folder / name, entry)
+    kept = (MODEL,) if weights_only else (MODEL, OPTIMIZER, STATE)
+
+    def read(name: str) -> memoryview | None:
+        path, entry = folder / name, manifest.files[name]
+        if name in kept:
+            return read_verified(path, entry)
+        verify_file(path, entry)
+        return None
+
+    # Most of the time goes into digests, which do not hold each other up.
+    with ThreadPoolExecutor(max(1, len(manifest.files))) as pool:
+        found = dict(zip(manifest.files, pool.map(read, manifest.files), strict=True))
+    content = {name: data for name, data in found.items() if data is not None}
     try:
         model = read_tensors(content.pop(MODEL), manifest.tied)
-        state = {} if weights_only else decode(json.loads(content[STATE]), read_tensors(content.pop(OPTIMIZER)))
+        state = (
+            {}
+            if weights_only
+            else decode(json.loads(bytes(content[STATE])), read_tensors(content.pop(OPTIMIZER), aligned=True))
+        )
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointDamaged(
             f"{folder}: the files match the manifest but are not what format {manifest.format_version} says: {error}."

@@ -1,19 +1,19 @@
 """Tensors by name as a safetensors file, and which of them share memory.
 
 The format is that of https://github.com/huggingface/safetensors: the length of the header in 8 bytes, the header in
-JSON, then the tensors one after another without gaps, wide element types first. It is written here and not by the
-library because in this way the bytes go from the tensors to the file and its SHA-256 without a copy in between.
+JSON, then the tensors one after another without gaps, wide element types first. It is written and read here and not by
+the library because in this way the bytes go between tensors, file and SHA-256 without a copy in between.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors.torch
 import torch
 
 from mnist_trials.checkpoint.manifest import FileEntry, View
@@ -39,6 +39,9 @@ DTYPES: Final[dict[torch.dtype, str]] = {
     torch.uint8: "U8",
 }
 """The element types that the format knows, by the names it gives them."""
+
+_ALIGNED: Final = 64  # bytes, as torch aligns what it allocates on the CPU
+_BY_NAME: Final = {name: dtype for dtype, name in DTYPES.items()}
 
 RESERVED: Final = "__metadata__"
 """The one name that no tensor can have in the file."""
@@ -115,18 +118,46 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileEntry:
     return FileEntry(size, digest.hexdigest())
 
 
-def read_tensors(content: bytes, views: Mapping[str, View] | None = None) -> dict[str, torch.Tensor]:
-    """The tensors in `content`, on the CPU, with `views` into them brought back to share their memory.
+def read_tensors(
+    content: memoryview, views: Mapping[str, View] | None = None, *, aligned: bool = False
+) -> dict[str, torch.Tensor]:
+    """The tensors in `content`, which can be written to: they lie in its memory, on the CPU.
+
+    `views` into them are brought back to share their memory. `aligned`: those that do not begin where torch would
+    have put them get memory of their own. What is computed with a tensor depends on that in the last bits.
 
     Raises:
         ValueError: `content` is no such file, or a view does not fit.
     """
     try:
-        tensors = safetensors.torch.load(content)
+        tensors = _tensors_in(content)
+        if aligned:
+            tensors = {
+                name: tensor.clone() if tensor.data_ptr() % _ALIGNED else tensor for name, tensor in tensors.items()
+            }
         for name, view in (views or {}).items():
             tensors[name] = view_of(tensors[view.tensor], view)
-    except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
+    return tensors
+
+
+def _tensors_in(content: memoryview) -> dict[str, torch.Tensor]:
+    start = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(bytes(content[8:start]))
+    entries.pop(RESERVED, None)
+    tensors = {}
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape = _BY_NAME[entry["dtype"]], [int(size) for size in entry["shape"]]
+        first, count = end, math.prod(shape)
+        end += count * dtype.itemsize
+        if entry["data_offsets"] != [first, end] or min(shape, default=0) < 0:
+            raise ValueError(f"the place {entry['data_offsets']} of {name} does not follow from what is before it")
+        flat = torch.frombuffer(content, dtype=dtype, count=count, offset=start + first) if count else None
+        tensors[name] = torch.empty(shape, dtype=dtype) if flat is None else flat.reshape(shape)
+    if start + end != len(content):
+        raise ValueError(f"it has {len(content)} bytes, and its header speaks of {start + end}")
     return tensors
 
 

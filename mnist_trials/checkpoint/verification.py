@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
+from typing import Final
 
 from mnist_trials.checkpoint.manifest import FileEntry, Manifest, read_manifest, unreadable
 from mnist_trials.errors import CheckpointDamaged
 from mnist_trials.plugin import MANIFEST
+
+_PIECE: Final = 1 << 20  # bytes
 
 
 def verify(folder: Path) -> Manifest:
@@ -56,17 +60,30 @@ def verify_file(path: Path, entry: FileEntry) -> None:
         _compare(path, entry, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def read_verified(path: Path, entry: FileEntry) -> bytes:
-    """The content of a file; what is returned is what was checked.
+def read_verified(path: Path, entry: FileEntry) -> memoryview:
+    """The content of a file, in memory that can be written to; what is returned is what was checked.
 
     Raises:
         CheckpointDamaged: its content differs from what `entry` says.
         CheckpointError: it cannot be read.
     """
-    with _explained(path):
-        content = path.read_bytes()
-    _compare(path, entry, hashlib.sha256(content).hexdigest())
+    import numpy as np  # not needed to verify
+
+    digest = hashlib.sha256()
+    content = memoryview(np.empty(entry.size, np.uint8))  # type: ignore[arg-type] # not filled before, as bytearray is
+    with _explained(path), path.open("rb", buffering=0) as file:
+        for start in range(0, entry.size, _PIECE):
+            piece = content[start : start + _PIECE]
+            _fill(piece, file)
+            digest.update(piece)  # while it is still in the processor's cache
+    _compare(path, entry, digest.hexdigest())
     return content
+
+
+def _fill(piece: memoryview, file: RawIOBase) -> None:
+    """Read into `piece`; of a file that has become too short it keeps what it is, which the digest will show."""
+    while piece and (count := file.readinto(piece)):
+        piece = piece[count:]
 
 
 def _compare(path: Path, entry: FileEntry, sha256: str) -> None:

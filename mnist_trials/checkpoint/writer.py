@@ -8,6 +8,7 @@ import platform
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
@@ -43,11 +44,46 @@ def write_checkpoint(storage: CheckpointStorage, checkpoint_id: str, content: Ch
         CheckpointError: something in `content` cannot be kept in a checkpoint (the text names it by its dotted path),
             or the storage is full or not writable. Nothing is visible under the id then.
     """
+    return write_snapshot(storage, checkpoint_id, _prepare(content))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A checkpoint's content in the shape of its files; made whole before the first of them is written."""
+
+    model: Mapping[str, torch.Tensor]
+    tensors: Mapping[str, torch.Tensor]
+    state: bytes
+    manifest: Manifest  # as yet without files
+
+
+def take_snapshot(content: CheckpointContent) -> Snapshot:
+    """`content` as it is now, in memory of its own: what happens to it later does not show in the snapshot.
+
+    Raises:
+        CheckpointError: something in `content` cannot be kept in a checkpoint; the text names it by its dotted path.
+    """
     parts = _prepare(content)
+    manifest = parts.manifest
+    return replace(
+        parts,
+        model={name: _copied(tensor) for name, tensor in parts.model.items()},
+        tensors={name: _copied(tensor) for name, tensor in parts.tensors.items()},
+        manifest=replace(manifest, hparams=deepcopy(dict(manifest.hparams)), config=deepcopy(dict(manifest.config))),
+    )
+
+
+def write_snapshot(storage: CheckpointStorage, checkpoint_id: str, snapshot: Snapshot) -> CheckpointInfo:
+    """Write `snapshot` as the checkpoint `checkpoint_id`, as `write_checkpoint` does; any thread may.
+
+    Raises:
+        CheckpointError: the storage is full or not writable. Nothing is visible under the id then.
+    """
     folder = storage.begin(checkpoint_id)
     try:
         fault_point("checkpoint.begun")
-        size = _write_files(folder, parts)
+        size = _write_files(folder, snapshot)
         storage.commit(checkpoint_id)
         fault_point("checkpoint.committed")
     except BaseException as error:
@@ -60,29 +96,20 @@ def write_checkpoint(storage: CheckpointStorage, checkpoint_id: str, content: Ch
                 "Make room or give write permission there, or name another place in checkpoint_storage."
             ) from error
         raise
+    manifest = snapshot.manifest
     return CheckpointInfo(
         uuid=checkpoint_id,
-        batches=content.batches,
-        epochs=content.epochs,
-        records=content.records,
-        metrics=parts.manifest.metrics,
+        batches=manifest.batches,
+        epochs=manifest.epochs,
+        records=manifest.records,
+        metrics=manifest.metrics,
         bytes=size,
         location=storage.locate(checkpoint_id),
     )
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A checkpoint's content in the shape of its files; made whole before the first of them is written."""
-
-    model: Mapping[str, torch.Tensor]
-    tensors: Mapping[str, torch.Tensor]
-    state: bytes
-    manifest: Manifest  # as yet without files
-
-
-def _prepare(content: CheckpointContent) -> _Parts:
+def _prepare(content: CheckpointContent) -> Snapshot:
+    """`content` in the shape of its files, sharing its memory."""
     model = _storable(content.model)
     tied = shared(model)
     document, tensors = encode(content.state)
@@ -103,7 +130,12 @@ def _prepare(content: CheckpointContent) -> _Parts:
     )
     manifest.to_bytes()  # refuses what is not JSON, before anything is written
     state = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
-    return _Parts({name: model[name] for name in model if name not in tied}, tensors, state, manifest)
+    return Snapshot({name: model[name] for name in model if name not in tied}, tensors, state, manifest)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """The values of `tensor` on the CPU, without gaps, in memory of their own."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 
 def _storable(model: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -118,7 +150,7 @@ def _storable(model: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_files(folder: Path, parts: _Parts) -> int:
+def _write_files(folder: Path, parts: Snapshot) -> int:
     """Write all files, the manifest last, and return their size in bytes. The storage makes them durable."""
     files = {MODEL: write_tensors(folder / MODEL, parts.model)}
     fault_point("checkpoint.model_written")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -53,16 +53,20 @@ def fetched(call: Invocation, row: CheckpointRow) -> Iterator[Found]:
     """The checkpoint of a row of the store, brought here if it lies elsewhere."""
     from mnist_trials.config import ExperimentConfig
     from mnist_trials.experiment.home import ExperimentFiles
+    from mnist_trials.experiment.in_use import reading
     from mnist_trials.experiment.machinery import Workshop
     from mnist_trials.plugin import get_plugins
 
-    if row.state != "COMPLETED":
-        why = "was deleted by the checkpoint policy" if row.state == "DELETED" else "is damaged"
-        others = hint(call, f"checkpoints {row.experiment_id}")
-        raise UsageError(f"checkpoint {row.uuid} {why}; `{others}` shows the others")
-    with lookup.reading(call) as reader:
-        experiment = reader.experiment(row.experiment_id)
-    workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(experiment.config), experiment.options)
-    storage = workshop.storage(ExperimentFiles(call.home, row.experiment_id).checkpoints)
-    with storage.fetch(row.uuid) as folder:
+    files = ExperimentFiles(call.home, row.experiment_id)
+    with ExitStack() as held:
+        held.enter_context(reading(files, row.uuid))
+        with lookup.reading(call) as reader:  # once more: it may have been given up before it was held
+            row = reader.checkpoint(row.uuid)
+            experiment = reader.experiment(row.experiment_id)
+        if row.state != "COMPLETED":
+            why = "is damaged" if row.state == "DAMAGED" else "was deleted by the checkpoint policy"
+            others = hint(call, f"checkpoints {row.experiment_id}")
+            raise UsageError(f"checkpoint {row.uuid} {why}; `{others}` shows the others")
+        workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(experiment.config), experiment.options)
+        folder = held.enter_context(workshop.storage(files.checkpoints).fetch(row.uuid))
         yield Found(row.uuid, folder, experiment.options.get("data_root"))

@@ -52,6 +52,7 @@ def _list(call: Invocation) -> int:
 
 def _describe(call: Invocation) -> int:
     from mnist_trials.cli.rungs import rung_lines
+    from mnist_trials.experiment.leases import living
 
     with lookup.reading(call) as reader:
         standing = Standing.read(reader, call.arguments.experiment)
@@ -60,8 +61,13 @@ def _describe(call: Invocation) -> int:
             return 0
         notices = reader.notices(standing.experiment.id)
         rungs = rung_lines(reader, standing.experiment) if is_search(standing.experiment) else []
-    told = [*_description(standing.experiment), *(f"  {line}" for line in error_lines(standing))]
-    for line in [*experiment_lines(standing), *told, *rungs, *_notice_lines(standing.experiment.id, notices)]:
+        waiting = living(reader.home, reader.holdings()).waiting
+    number = standing.experiment.id
+    waits = [
+        f"  {'waiting':<11} trial {number}.{row.trial_id} {row.text}" for row in waiting if row.experiment_id == number
+    ]
+    told = [*waits, *_description(standing.experiment), *(f"  {line}" for line in error_lines(standing))]
+    for line in [*experiment_lines(standing), *told, *rungs, *_notice_lines(number, notices)]:
         call.screen.say(line)
     return 0
 
@@ -90,7 +96,7 @@ def _description(experiment: ExperimentRow) -> list[str]:
         "labels": ", ".join(config.get("labels") or ()),
         "about": " ".join((config.get("description") or "").split()),
         "forked from": f"experiment {options['forked_from']}" if "forked_from" in options else "",
-        "starts from": ""
+        "goes on from" if source and source.get("whole") else "starts from": ""
         if source is None
         else f"trial {source['experiment_id']}.{source['trial_id']} at batch {source['batches']}, "
         f"checkpoint {source['checkpoint']}",

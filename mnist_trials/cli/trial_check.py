@@ -120,8 +120,9 @@ def _spec(submission: Submission, folder: Path) -> WorkerSpec:
     backend = _backend_here(config.backend)
     (slot,) = backend.slots(1)
     document = config.to_dict()
-    # One process is enough to see whether the trial works; it has the whole batch and whole parameters.
-    document |= {"mesh": None, "shard": False, "resources": {**document["resources"], "slots_per_trial": 1}}
+    # One process is enough to see whether the trial works: it has the whole batch and whole parameters. It is told of
+    # the other slots, because it can see too whether batch and parameters could be split over them.
+    document["shard"] = False
     document["checkpoint_storage"] = {"type": "directory", "container_path": str(folder / "checkpoints")}
     return WorkerSpec(
         experiment_id=1,

@@ -80,8 +80,9 @@ COMMANDS = (
         summary="check a config: keys, plugins, slots, and its trial on one batch",
         description=(
             "The trial is tried in a process of its own: model, one training batch, one validation batch, one "
-            "checkpoint. Random images take the place of MNIST; a trial with data of its own is tried on that. Nothing "
-            "is stored. A command as entrypoint is not run."
+            "checkpoint. Random images take the place of MNIST; a trial with data of its own is tried on that. Whether "
+            "batch and parameters can be split over several slots is checked by that one process too. Nothing is "
+            "stored. A command as entrypoint is not run."
         ),
         run=_validate,
         configure=add_config,

@@ -42,22 +42,26 @@ RETENTION: Final = (
     Key(
         "save_experiment_best",
         Whole(0),
-        "How many of the best checkpoints of the whole experiment are kept (planned; this version keeps all).",
+        "How many of the best checkpoints of the whole experiment are kept.",
         0,
     ),
     Key(
         "save_trial_best",
         Whole(0),
-        "How many of the best checkpoints of each trial are kept (planned; this version keeps all).",
+        "How many of the best checkpoints of each trial are kept.",
         1,
     ),
     Key(
         "save_trial_latest",
         Whole(0),
-        "How many of the latest checkpoints of each trial are kept (planned; this version keeps all).",
+        "How many of the latest checkpoints of each trial are kept.",
         1,
     ),
-    Key("max_checkpoint_bytes", Whole(1), "How many bytes the experiment's checkpoints take, at most."),
+    Key(
+        "max_checkpoint_bytes",
+        Whole(1),
+        "How many bytes the experiment's checkpoints take, at most; beyond it more are given up, the worst first.",
+    ),
 )
 """The keys of `checkpoint_storage` that say what is kept, whatever the storage."""
 
@@ -147,7 +151,16 @@ _WATCHDOG: Final = Section(
         ),
     )
 )
-_RESUME: Final = Section((Key("from", _PATH, "`last`, `best`, or the path of a checkpoint.", REQUIRED),))
+_RESUME: Final = Section(
+    (
+        Key(
+            "from",
+            _PATH,
+            "`last` or `best` (of the newest experiment with this `name`), or the path or id of a checkpoint.",
+            REQUIRED,
+        ),
+    )
+)
 _WATCH: Final = Section(
     (
         Key("what", Choice(("gradients", "parameters", "all")), "Of what histograms are taken.", REQUIRED),
@@ -210,7 +223,7 @@ EXPERIMENT: Final = Section(
         Key("compile", Choice((True, False, "program")), "Whether the step is compiled, or captured whole.", False),
         Key("loggers", ListOf(_LOGGER), "Who follows the experiment besides the store.", []),
         Key("on_nan", Choice(("stop", "skip", "warn")), "What a loss that is not finite leads to.", "stop"),
-        Key("resume", _RESUME, "Go on from a checkpoint that is there already."),
+        Key("resume", _RESUME, "Go on from a checkpoint that is there already, with all of its state."),
         Key("watch", _WATCH, "Histograms of weights and gradients."),
     ),
     foreign=(

@@ -16,6 +16,7 @@ from typing_extensions import override
 from mnist_trials.config.nodes import UNREADABLE, Node, Unreadable, describe, plain, quoted
 from mnist_trials.config.report import Report, did_you_mean
 from mnist_trials.config.scalars import resolve
+from mnist_trials.config.secrets import is_secret
 
 BAD: Final = UNREADABLE
 """What `read` gives for a value with a mistake in it; the mistake is in the report."""
@@ -44,7 +45,10 @@ class Kind(ABC):
 
     def refuse(self, node: Node, path: str, report: Report, hint: str = "") -> Any:
         """Report that `node` is not of this kind."""
-        report.mistake(node.place, f"'{path}' must be {self.words()}, not {describe(node)}.{hint}")
+        told = f", not {describe(node)}.{hint}"
+        if is_secret(path):
+            told = f"; what was given is not shown.{' Put it in quotes.' if node.text else ''}"
+        report.mistake(node.place, f"'{path}' must be {self.words()}{told}")
         return BAD
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mnist_trials.config.nodes import Entry, Node, Place, describe
 from mnist_trials.config.reader import read_yaml
 from mnist_trials.config.report import Report
+from mnist_trials.config.secrets import HIDDEN, is_secret
 
 
 def override(root: Node, text: str, report: Report) -> Node:
@@ -33,9 +34,8 @@ def _set(node: Node, names: list[str], above: list[str], value: Node, report: Re
         entries = node.value
     elif node.value is not None:
         where = f" ({node.place.source}:{node.place.line}:{node.place.column})" if node.place.line else ""
-        report.mistake(
-            value.place, f"'{'.'.join(above)}' is {describe(node)}{where} and not a map; it has no '{name}'."
-        )
+        what = "a value" if is_secret(".".join(above)) else describe(node)
+        report.mistake(value.place, f"'{'.'.join(above)}' is {what}{where} and not a map; it has no '{name}'.")
         return node
     old = entries.get(name)
     inner = old.node if old is not None else Node(value.place, None)
@@ -46,5 +46,8 @@ def _set(node: Node, names: list[str], above: list[str], value: Node, report: Re
 
 def _as_typed(text: str) -> str:
     """The override as messages name it: cut when it is long, and with bytes that are no text spelt out."""
+    key, equals, _ = text.partition("=")
+    if equals and is_secret(key):
+        text = f"{key}={HIDDEN}"
     shown = text if len(text) <= 120 else text[:117] + "..."
     return "--config " + shown.encode("utf-8", "backslashreplace").decode()

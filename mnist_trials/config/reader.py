@@ -14,6 +14,7 @@ import yaml
 from mnist_trials.config.nodes import MAX_LEVELS, UNREADABLE, Entry, Node, Place, quoted
 from mnist_trials.config.report import Report
 from mnist_trials.config.scalars import resolve
+from mnist_trials.config.secrets import SECRET_NAME
 
 MAX_BYTES: Final = 1_000_000
 MAX_NODES: Final = 10_000
@@ -129,7 +130,9 @@ class _Reader:
         try:
             return Node(place, resolve(text), text)
         except ValueError as error:
-            self._report.mistake(place, str(error))
+            key = self._open[-1].key if self._open else None
+            hidden = key is not None and SECRET_NAME.search(str(key.value))
+            self._report.mistake(place, f"put {quoted(str(key.value))} in quotes." if key and hidden else str(error))
             return Node(place, UNREADABLE)
 
     def _no_anchor_or_tag(self, event: yaml.NodeEvent, place: Place) -> None:

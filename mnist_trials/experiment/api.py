@@ -202,7 +202,8 @@ def delete(experiment_id: int, *, home: Home = None) -> None:
         workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(row.config), row.options)
         storage = workshop.storage(files.checkpoints)
         for checkpoint in reader.checkpoints(experiment_id):
-            storage.delete(checkpoint.uuid)
+            if checkpoint.state != "DELETED":
+                storage.delete(checkpoint.uuid)
         shutil.rmtree(files.checkpoints, ignore_errors=True)
         # The rows go last: as long as they are there, this can be called again.
         shutil.rmtree(files.directory, ignore_errors=True)

@@ -25,6 +25,7 @@ from mnist_trials.errors import PluginError, StoreError
 from mnist_trials.events import Event, ProgressReported, WorkersExited
 from mnist_trials.experiment.conclusion import conclude
 from mnist_trials.experiment.decisions import Decisions
+from mnist_trials.experiment.disk import DiskWatch
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.inbox import Inbox, is_report
 from mnist_trials.experiment.ledger import Ledger, Step
@@ -32,6 +33,7 @@ from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.orders import Ending, Orders
 from mnist_trials.experiment.placement import Placement
 from mnist_trials.experiment.ranks import counts
+from mnist_trials.experiment.removal import Remover
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.trial_events import TrialEvents
 from mnist_trials.experiment.trials import Trials
@@ -46,6 +48,7 @@ from mnist_trials.testing.faults import fault_point
 _TICK_SECONDS = 0.2  # how long a command from a person may lie unread
 _PROGRESS_SECONDS = 1.0  # how often the progress of a trial is stored
 _PARTING_SECONDS = 10.0  # how long workers that were killed are waited for
+_REMOVING_SECONDS = 10.0  # how long, in the end, a storage that deletes nothing is waited for
 
 
 @final
@@ -73,6 +76,8 @@ class Controller:
         launcher: Launcher,
         specs: SpecMaker,
         placement: Placement,
+        remover: Remover,
+        disks: DiskWatch,
         clock: Clock,
     ) -> None:
         self._experiment_id = experiment_id
@@ -86,6 +91,8 @@ class Controller:
         self._launcher = launcher
         self._specs = specs
         self._placement = placement
+        self._remover = remover
+        self._disks = disks
         self._clock = clock
         self._inbox = Inbox()
         self._orders = Orders(experiment_id, trials, decisions)
@@ -136,6 +143,7 @@ class Controller:
             changed = self._store.changed_elsewhere()
             if changed:
                 self._handle_commands()
+            self._look_after_storage()
             self._start_trials(changed)
             if self._idle():
                 return
@@ -214,6 +222,7 @@ class Controller:
         self._busy = True
         try:
             self._take([event])
+            self._look_after_storage()
             self._handle_signals()
             if self._store.changed_elsewhere():
                 self._handle_commands()
@@ -253,6 +262,32 @@ class Controller:
         trial.progress_stored = now
         return True
 
+    def _look_after_storage(self) -> None:
+        """Put on record what is deleted by now, and pause before there is no room left."""
+        self._note_removed()
+        if self._orders.ending is not None or not (why := self._ledger.keeper.over or self._disks.short):
+            return
+        self._events.ends.held = why
+        with self._ledger.step() as step:
+            step.transaction.add_notice(self._experiment_id, None, f"the experiment is paused: {why}")
+            self._orders.pause(step)
+
+    def _note_removed(self) -> None:
+        if removed := self._remover.removed():
+            # If it is lost, they are deleted once more.
+            with self._store.transaction(power_cut=False) as transaction:
+                transaction.checkpoints_deleted(removed)
+
+    def _drain(self) -> None:
+        """Wait until what was given up is deleted, and say so if that cannot be done now."""
+        self._remover.drain(_REMOVING_SECONDS, lambda: self._signals > 1)
+        self._note_removed()
+        if left := self._remover.pending:
+            with self._store.transaction() as transaction:
+                transaction.add_notice(
+                    self._experiment_id, None, _not_removed(self._experiment_id, left, self._remover.cause)
+                )
+
     def _handle_commands(self) -> None:
         for number, command in self._store.waiting_commands(self._experiment_id):
             with self._ledger.step() as step:
@@ -277,11 +312,14 @@ class Controller:
 
     def _finish(self) -> ExperimentState:
         state, message = self._result()
+        if state is ExperimentState.CANCELED and self._trials.live:
+            with self._ledger.step() as step:
+                for trial in tuple(self._trials.live.values()):
+                    self._decisions.end(step, trial, TrialState.CANCELED, "", None)
+        self._drain()  # first: an experiment that has ended is not taken up again
         with self._ledger.step() as step:
             for trial in tuple(self._trials.live.values()):
-                if state is ExperimentState.CANCELED:
-                    self._decisions.end(step, trial, TrialState.CANCELED, "", None)
-                elif trial.runs:
+                if trial.runs:
                     trial.row = replace(trial.row, state=TrialState.PAUSED)
                     step.transaction.put_trial(trial.row)
             if state is ExperimentState.PAUSED:
@@ -301,10 +339,12 @@ class Controller:
         """A plugin the whole experiment depends on has failed: nothing can be decided any more."""
         self._abandon()
         self._decisions.closed = True
+        self._ledger.keeper = self._ledger.keeper.without_trials()
         with self._ledger.step() as step:
             # Not by what is in memory: that may be ahead of the transaction that failed.
             step.transaction.cancel_trials(self._experiment_id, "the experiment ended in error")
             step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ERROR, message=message)
+        self._drain()
         return ExperimentState.ERROR
 
     def _abandon(self) -> None:
@@ -360,6 +400,15 @@ def _at_a_loss(searcher: str, resting: Sequence[int]) -> str:
     return (
         f"The searcher '{searcher}' is at a loss: it has paused every trial that is left ({shown}), and it has neither "
         "resumed one, nor created one, nor shut down."
+    )
+
+
+def _not_removed(experiment_id: int, left: int, cause: str) -> str:
+    what = "1 checkpoint that was given up is" if left == 1 else f"{left} checkpoints that were given up are"
+    why = f" ({cause.rstrip('.')})" if cause else ""
+    return (
+        f"{what} not deleted yet{why}; the next controller of an experiment in this home goes on with it, or "
+        f"`mnist-trials delete {experiment_id}`"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -107,7 +108,9 @@ def _near_module(module: str, context: Path) -> str:
 
 def _check_command(command: Sequence[str], context: Path) -> str | None:
     program = command[0]
-    if shutil.which(program) is None and not (context / program).is_file():
+    # A worker looks beside its own interpreter first.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    if shutil.which(program, path=path) is None and not (context / program).is_file():
         return f"there is no program '{program}' on the PATH or in {context}."
     script = command[1] if len(command) > 1 and Path(program).name.startswith("python") else ""
     if script.endswith(".py") and not script.startswith("-") and not (context / script).is_file():

@@ -70,6 +70,11 @@ class ExperimentFiles:
         """Where checkpoints lie when the config names no storage; this experiment's only."""
         return self.home / "checkpoints" / str(self.experiment_id)
 
+    @property
+    def in_use(self) -> Path:
+        """By checkpoint, a file that is locked while somebody reads it."""
+        return self.directory / "in_use"
+
     def trial(self, trial_id: int) -> Path:
         """A trial's own folder, kept between its runs."""
         return self.directory / "trials" / str(trial_id)

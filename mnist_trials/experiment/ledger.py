@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import final
 
 from mnist_trials.clock import Clock
+from mnist_trials.experiment.keeping import Keeper
+from mnist_trials.experiment.removal import Remover
 from mnist_trials.experiment.search import Search
 from mnist_trials.store import Store, Transaction
 from mnist_trials.testing.faults import fault_point
@@ -36,10 +38,20 @@ class Step:
 class Ledger:
     """Makes the steps of one experiment, and counts its running time."""
 
-    def __init__(self, store: Store, experiment_id: int, search: Search, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        experiment_id: int,
+        search: Search,
+        keeper: Keeper,
+        remover: Remover,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._experiment_id = experiment_id
         self._search = search
+        self.keeper = keeper
+        self._remover = remover
         self._clock = clock
         self._counted = clock.monotonic()
 
@@ -70,3 +82,5 @@ class Ledger:
             self._search.save_if_due(step.transaction, self._experiment_id)
             progress = self._search.progress()
         step.transaction.update_experiment(self._experiment_id, progress=progress, add_seconds=seconds)
+        if given_up := self.keeper.review(step.transaction):
+            step.then(lambda: self._remover.put(given_up))

@@ -9,16 +9,27 @@ from typing import Any, final
 
 from mnist_trials.clock import Clock, SystemClock
 from mnist_trials.config import ExperimentConfig
+from mnist_trials.config.secrets import without_secrets
 from mnist_trials.experiment.controller import Controller
 from mnist_trials.experiment.decisions import Decisions
+from mnist_trials.experiment.disk import DiskWatch, folder_of
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.in_use import is_read
+from mnist_trials.experiment.keeping import Keeper
 from mnist_trials.experiment.leases import Leases
 from mnist_trials.experiment.ledger import Ledger
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.experiment.machinery import Machinery, Workshop
 from mnist_trials.experiment.placement import Placement
-from mnist_trials.experiment.recovery import clear_leftovers, load_trials, remove_orphans, settle
+from mnist_trials.experiment.recovery import (
+    clear_leftovers,
+    load_trials,
+    remove_orphans,
+    remove_what_others_left,
+    settle,
+)
+from mnist_trials.experiment.removal import Remover
 from mnist_trials.experiment.replay import bring_back
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.slots import concurrency
@@ -53,7 +64,7 @@ def take_charge(
             stale_command = reader.last_command()
             # Before the lock: who waits for it to be taken may take that as a good beginning.
             config = ExperimentConfig.from_dict(experiment.config)
-            machinery = Workshop(get_plugins(), config, experiment.options).machinery()
+            machinery = Workshop(get_plugins(), config, experiment.options).machinery(files.checkpoints)
             with (
                 closing(machinery.launcher),
                 controller_lock(files.lock, experiment_id),
@@ -108,15 +119,18 @@ class _Charge:
         followers = Followers([*machinery.loggers, *given], self._note)
         trials = load_trials(self._reader, experiment_id, config)
         decisions = Decisions(experiment_id, config, search, trials, followers)
+        keeper, storage = Keeper(experiment_id, config, trials), machinery.storage
+        remover = Remover(storage, lambda uuid: is_read(files, uuid))
+        disks = DiskWatch(dict.fromkeys([files.home, *folder_of(storage)]))
         restarts = 0 if self._experiment.options.get("test") else config.max_restarts
         controller = Controller(
             experiment_id=experiment_id,
             store=self._store,
-            ledger=Ledger(self._store, experiment_id, search, self._clock),
+            ledger=Ledger(self._store, experiment_id, search, keeper, remover, self._clock),
             search=search,
             trials=trials,
             decisions=decisions,
-            events=TrialEvents(experiment_id, config, trials, decisions, followers, restarts),
+            events=TrialEvents(experiment_id, config, trials, decisions, followers, keeper, restarts),
             followers=followers,
             launcher=machinery.launcher,
             specs=SpecMaker(
@@ -128,19 +142,29 @@ class _Charge:
                 target=target,
             ),
             placement=self._placement(trials, followers),
+            remover=remover,
+            disks=disks,
             clock=self._clock,
         )
         followers.start(
             LoggerContext(
                 experiment_id=experiment_id,
                 name=self._experiment.name,
-                config=self._experiment.config,
+                config=without_secrets(self._experiment.config),
                 directory=self._logger_files(),
             )
         )
-        controller.run(stale_command)
+        with closing(remover), closing(disks):
+            remover.put(self._given_up())
+            controller.run(stale_command)
         remove_orphans(self._reader, experiment_id)
+        remove_what_others_left(self._store, self._reader)
         followers.finish(self._reader.summary(experiment_id))
+
+    def _given_up(self) -> list[str]:
+        """What an earlier controller was to delete."""
+        rows = self._reader.checkpoints(self._experiment.id)
+        return [row.uuid for row in rows if row.state == "DELETING"]
 
     def _placement(self, trials: Trials, followers: Followers) -> Placement:
         offer = self._machinery.offer

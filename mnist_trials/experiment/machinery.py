@@ -36,6 +36,7 @@ class Machinery:
     launcher: Launcher
     backend: Backend
     offer: Offer
+    storage: CheckpointStorage
     loggers: tuple[Logger, ...]
 
 
@@ -51,8 +52,8 @@ class Workshop:
         self._config = config
         self._options = options
 
-    def machinery(self) -> Machinery:
-        """All that a controller needs."""
+    def machinery(self, default_root: Path) -> Machinery:
+        """All that a controller needs; see `storage`."""
         with ExitStack() as undo:
             launcher = undo.enter_context(closing(self.launcher()))
             name, backend = self.backend(launcher)
@@ -61,6 +62,7 @@ class Workshop:
                 launcher=launcher,
                 backend=backend,
                 offer=self.offer(name, backend, launcher),
+                storage=self.storage(default_root),
                 loggers=tuple(self.logger(choice) for choice in self._config.loggers),
             )
             undo.pop_all()
@@ -82,7 +84,7 @@ class Workshop:
         return record.make(choice.options)
 
     def storage(self, default_root: Path) -> CheckpointStorage:
-        """Where the checkpoints lie."""
+        """Where the checkpoints lie: in `default_root` if the config names no storage."""
         choice = self._config.checkpoint_storage.storage or DEFAULT_STORAGE
         record: PluginRecord[CheckpointStorage] = self._plugins.find("checkpoint_storage", choice.name)
         return record.make(choice.options, default_root)

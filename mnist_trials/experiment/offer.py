@@ -62,7 +62,8 @@ def make_offer(
     if name != CORES:
         # Which of the devices does not matter, so that two experiments need not want the same ones.
         slots = tuple(replace(slot, threads=slots[0].threads) for slot in there)
-    return _offer(config, slots, count, units_of_machine(there), "this machine offers")
+    says = "this machine offers" if given is None else f"'--slots {given}' leaves"
+    return _offer(config, slots, count, units_of_machine(there), says)
 
 
 def _offer(

@@ -71,7 +71,10 @@ class RunEnds:
         verdict = judge(
             end, previous=trial.previous_error, restarts=trial.row.restarts, max_restarts=self._max_restarts
         )
-        self._end_run(step, trial, replace(run, exit_codes=exit_codes, error=verdict.error or run.error))
+        failed_afterwards = run.outcome is Outcome.COMPLETED and verdict.error is not None
+        outcome = Outcome.FAILED if failed_afterwards else run.outcome
+        error = verdict.error or run.error
+        self._end_run(step, trial, replace(run, exit_codes=exit_codes, outcome=outcome, error=error))
         if verdict.end in (End.COMPLETED, End.STOPPED) and (error := verdict.error) is not None:
             self._say(
                 step, trial, f"failed at batch {error.batches} when it was to end ({error.type}: {error.message})"

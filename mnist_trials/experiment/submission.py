@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from mnist_trials.config import ExperimentConfig, Loaded, load
+from mnist_trials.config.launch_layer import LAUNCH_LAYER
 from mnist_trials.config.space import points
 from mnist_trials.errors import ConfigError, PluginError, Problem, StoreError, UsageError
 from mnist_trials.experiment import warm_start
@@ -37,7 +38,8 @@ class Submission:
     def warnings(self) -> tuple[str, ...]:
         """What a person should hear of before it runs."""
         found = _one_trial(self.loaded.config) if self.options.get("test") else _few_points(self.loaded)
-        return (*self.loaded.warnings, *_kept(self.loaded.config), *_run_once(self.loaded), *found)
+        spread = (*_run_once(self.loaded), *_shards_nothing(self.loaded))
+        return (*self.loaded.warnings, *spread, *found)
 
 
 def check(
@@ -83,7 +85,9 @@ def store_new(home: Path, submission: Submission) -> int:
         try:
             with staging(home / "experiments") as folder:
                 take_snapshot(submission.context, folder / "context", without=home)
-                (folder / "config.yaml").write_text(submission.loaded.text, encoding="utf-8")
+                config = folder / "config.yaml"
+                config.touch(mode=0o600)  # there may be secrets in it
+                config.write_text(submission.loaded.text, encoding="utf-8")
                 return _store(store, home, folder, submission)
         except OSError as error:
             raise StoreError(f"The home {home} cannot be written: {error.strerror} ({error.filename}).") from error
@@ -91,7 +95,10 @@ def store_new(home: Path, submission: Submission) -> int:
 
 def _store(store: Store, home: Path, prepared: Path, submission: Submission) -> int:
     config = submission.loaded.config
+    source = Source.of(submission.options)
     with store.transaction() as transaction:
+        if source is not None and transaction.checkpoint_state(source.checkpoint) not in (None, "COMPLETED"):
+            raise UsageError(f"checkpoint {source.checkpoint} was given up just now; choose another one.")
         number = last_number(home)
         experiment_id = transaction.add_experiment(config.name, config.to_dict(), submission.options, above=number)
         for warning in submission.warnings:
@@ -103,26 +110,28 @@ def _store(store: Store, home: Path, prepared: Path, submission: Submission) -> 
     return experiment_id
 
 
-def _kept(config: ExperimentConfig) -> Iterator[str]:
-    """What to say where somebody counts on old checkpoints being deleted."""
-    storage = config.checkpoint_storage
-    if (storage.save_experiment_best, storage.save_trial_best, storage.save_trial_latest) != (0, 1, 1):
-        yield (
-            "checkpoint_storage.save_experiment_best, save_trial_best and save_trial_latest have no effect in this "
-            "version yet: every checkpoint is kept."
-        )
-
-
 def _run_once(loaded: Loaded) -> Iterator[str]:
     """What to say where a trial has several slots and its command does not start once for each."""
     config = loaded.config
     if config.resources.slots_per_trial != 1 and not config.entrypoint.per_rank:
-        command = shlex.join(config.entrypoint.command)
+        command = config.entrypoint.command
+        on_every_slot = f"'python3 -m {LAUNCH_LAYER} {shlex.join(command)}'"
+        if Path(command[0]).name == "torchrun":
+            on_every_slot = f"put 'python3 -m {LAUNCH_LAYER}' in the place of torchrun and its options"
+        what = f"this command is run once, with all slots of its trial. To run it on every slot: {on_every_slot}."
+        yield str(loaded.problem("entrypoint", what))
+
+
+def _shards_nothing(loaded: Loaded) -> Iterator[str]:
+    """What to say where parameters are to be split over slots that split the data, and a trial has one of these."""
+    config = loaded.config
+    data = config.resources.slots_per_trial if config.mesh is None else config.mesh.data
+    if config.shard and (data == 1 or not config.entrypoint.per_rank):
         yield str(
             loaded.problem(
-                "entrypoint",
-                f"this command is run once, with all slots of its trial. To run it on every slot: "
-                f"'python3 -m mnist_trials.launch.torch_distributed {command}'.",
+                "shard",
+                "'shard: true' has no effect: parameters are split over the slots that split the data, and this trial "
+                "has one. 'resources.slots_per_trial', or 'data' of 'mesh', gives it more.",
             )
         )
 
@@ -183,10 +192,8 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
     config = loaded.config
     cannot: list[tuple[str, bool]] = [
         ("compile", config.compile == "program"),
-        ("resume", config.resume is not None),
         ("watch", config.watch is not None),
         ("log_policies", bool(config.log_policies)),
-        ("checkpoint_storage.max_checkpoint_bytes", config.checkpoint_storage.max_checkpoint_bytes is not None),
     ]
     for path, is_asked in cannot:
         if is_asked:
@@ -196,11 +203,11 @@ def _not_yet(loaded: Loaded) -> Iterator[Problem]:
 
 def _warm_start(loaded: Loaded, home: Path) -> tuple[Source | None, list[Problem]]:
     try:
-        return find_source(home, loaded.config), []
+        return find_source(home, loaded.config, Path.cwd() if loaded.path is None else loaded.path.parent), []
     except StoreError:
         raise
     except UsageError as error:
-        key = next(key for key in warm_start.KEYS if getattr(loaded.config.searcher, key.partition(".")[2]))
+        key = warm_start.key_of(loaded.config)
         return None, [loaded.problem(key, f"{key}: {error}")]
 
 
@@ -271,9 +278,17 @@ def _backend(
     if launcher is None or not with_slots:
         return
     try:
-        workshop.offer(name, backend, launcher)
+        offer = workshop.offer(name, backend, launcher)
     except PluginError as error:
         if offered is not None:
             yield Problem(str(error), f"--slots {offered}")
         else:
             yield loaded.problem("resources.slots_per_trial", str(error))
+        return
+    config = loaded.config
+    if offer.per_trial > 1 and config.entrypoint.per_rank and not launcher.several_ranks:
+        yield loaded.problem(
+            "resources.slots_per_trial",
+            f"the launcher '{config.launcher.name}' runs a trial in one process, but 'resources.slots_per_trial: "
+            f"{config.resources.slots_per_trial}' takes {offer.per_trial}, one per slot; use `launcher: local`.",
+        )

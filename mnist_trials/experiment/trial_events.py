@@ -27,6 +27,7 @@ from mnist_trials.experiment import bookkeeping
 from mnist_trials.experiment.bookkeeping import Goal
 from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.followers import Followers
+from mnist_trials.experiment.keeping import Keeper
 from mnist_trials.experiment.ledger import Step
 from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.ranks import with_exit
@@ -48,9 +49,11 @@ class TrialEvents:
         trials: Trials,
         decisions: Decisions,
         followers: Followers,
+        keeper: Keeper,
         max_restarts: int,
     ) -> None:
         self._experiment_id = experiment_id
+        self._keeper = keeper
         self._goal = Goal(config.searcher.metric, config.searcher.smaller_is_better)
         self._decisions = decisions
         self._followers = followers
@@ -95,7 +98,9 @@ class TrialEvents:
     def _started(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialStarted) -> None:
         transaction, row = step.transaction, trial.row
         # What lies beyond could not be read and belongs to a past that this run leaves.
+        left = [uuid for batches, uuid in trial.checkpoints if batches > event.batches]
         trial.checkpoints = [entry for entry in trial.checkpoints if entry[0] <= event.batches]
+        self._keeper.began(row.trial_id, left)
         transaction.supersede_metrics(self._experiment_id, row.trial_id, event.batches)
         row = replace(row, state=TrialState.RUNNING, batches=event.batches, message="")
         if row.best_batches is not None and row.best_batches > event.batches:
@@ -144,15 +149,19 @@ class TrialEvents:
         trial.reported = True
         trial.checkpoints.append((event.checkpoint.batches, event.checkpoint.uuid))
         trial.checkpoints.sort(key=lambda entry: entry[0])
-        row = bookkeeping.with_progress(trial.row, event.checkpoint)
+        row = trial.row
+        if event.checkpoint.batches >= row.batches:  # it is written while training goes on
+            row = bookkeeping.with_progress(row, event.checkpoint)
         trial.row = bookkeeping.with_checkpoints(row, trial.checkpoints)
         step.transaction.put_checkpoint(bookkeeping.checkpoint_row(self._experiment_id, event, step.transaction.time))
         step.transaction.put_trial(trial.row)
         self._decisions.saved(step, trial)
+        self._keeper.saved(step.transaction, event.trial_id, event.checkpoint)
 
     def _rejected(self, step: Step, trial: LiveTrial, run: RunRow, event: CheckpointRejected) -> None:
         trial.checkpoints = [entry for entry in trial.checkpoints if entry[1] != event.uuid]
         trial.row = bookkeeping.with_checkpoints(trial.row, trial.checkpoints)
+        self._keeper.lost(event.uuid)
         step.transaction.set_checkpoint_state(event.uuid, "DAMAGED")
         step.transaction.put_trial(trial.row)
         self.notice(step, trial, f"the checkpoint {event.uuid} is damaged and was not used: {event.reason}")

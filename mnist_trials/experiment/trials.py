@@ -27,6 +27,8 @@ class Trials:
         self.created = self.ended.total()
         self.running: dict[int, LiveTrial] = {}
         self.resting: dict[int, LiveTrial] = {}  # paused by the searcher, whether they run still or not
+        self.changed: set[int] = set()  # of these other checkpoints may be needed than before; whoever looks clears it
+        self._borrowers: dict[str, set[int]] = {}  # by checkpoint of another trial: those that begin, or began, with it
         self._heirs: dict[int, dict[int, LiveTrial]] = {}  # by source: those that wait for its weights
         self._ready: set[int] = set()
         self._in_order: list[int] = []  # a heap of those that are ready, and of some that were
@@ -44,6 +46,9 @@ class Trials:
         trial_id, source = trial.row.trial_id, trial.row.source_trial
         _put(self.running, trial, trial.running)
         _put(self.resting, trial, trial.row.resting)
+        self.changed.add(trial_id)
+        if trial.weights is not None:
+            self._borrowers.setdefault(trial.weights, set()).add(trial_id)
         if source is not None:
             _put(self._heirs.setdefault(source, {}), trial, trial.without_source)
         if trial.running or trial.at_rest or trial.without_source:
@@ -60,6 +65,16 @@ class Trials:
         for group in (self.running, self.resting, *([] if source is None else [self._heirs[source]])):
             group.pop(trial_id, None)
         self._ready.discard(trial_id)
+        self.changed.add(trial_id)
+        if trial.weights is not None and source is not None:
+            self._borrowers[trial.weights].discard(trial_id)
+            if not self._borrowers[trial.weights]:
+                del self._borrowers[trial.weights]
+            self.changed.add(source)
+
+    def is_borrowed(self, uuid: str) -> bool:
+        """Whether a trial that has not ended begins, or began, with the checkpoint `uuid` of another."""
+        return uuid in self._borrowers
 
     def first_ready(self) -> LiveTrial | None:
         """The first of those that can start."""

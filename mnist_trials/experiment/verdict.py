@@ -76,7 +76,7 @@ _WHEN_ASKED = {
 
 def judge(run: RunEnd, *, previous: ErrorInfo | None, restarts: int, max_restarts: int) -> Verdict:
     """What becomes of a trial after `run`; `previous` is the error of the run before it."""
-    if run.outcome in _BY_OUTCOME:
+    if run.outcome in _BY_OUTCOME and not _failed_afterwards(run):
         return Verdict(_BY_OUTCOME[run.outcome])
     if run.outcome is Outcome.INVALID_HP:
         why = run.error.message if run.error else "no reason given"
@@ -113,6 +113,11 @@ def _same(error: ErrorInfo, previous: ErrorInfo | None) -> bool:
     )
 
 
+def _failed_afterwards(run: RunEnd) -> bool:
+    """Whether a command has failed after its training was complete."""
+    return run.command and run.outcome is Outcome.COMPLETED and run.reason is None and any(run.exit_codes)
+
+
 def _clean(run: RunEnd) -> bool:
     return run.reason is None and all(code == 0 for code in run.exit_codes)
 
@@ -134,7 +139,8 @@ def _died(run: RunEnd) -> ErrorInfo:
     if run.reason is not None:
         return _error("WorkersLost" if run.started else "WorkersNotStarted", run.reason, run.batches)
     if not _clean(run):
-        return _error("WorkerDied", _deaths(_causes(run)) or "its end was not seen", run.batches)
+        after = "its training was complete, then " if run.outcome is Outcome.COMPLETED else ""
+        return _error("WorkerDied", f"{after}{_deaths(_causes(run)) or 'its end was not seen'}", run.batches)
     if run.command:
         text = (
             "the command ended with status 0 but reported nothing: it must open its context with "

@@ -51,6 +51,7 @@ class SpecMaker:
                 checkpoint_root=str(self.files.checkpoints),
                 checkpoints=tuple(uuid for _, uuid in reversed(live.checkpoints)),
                 warm_start=live.weights or (None if source is None else source.location),
+                resume=live.weights is None and source is not None and source.whole,
                 validate_at=validate_at,
                 until=live.holds_at,
                 data_root=self.options.get("data_root"),

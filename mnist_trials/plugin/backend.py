@@ -97,6 +97,13 @@ class Execution(ABC):
             TrialError: a rule matches nothing, or names a dimension that does not divide or cannot be split.
         """
 
+    def check_rules(self, model: torch.nn.Module, rules: Rules, ranks: int) -> None:
+        """Whether `rules` could split `model`, not prepared yet, over `ranks` ranks; asked of a single process.
+
+        Raises:
+            TrialError: `prepare` would raise it on a mesh whose tensor dimension is so long.
+        """
+
     @abstractmethod
     def to_device(self, batch: Any) -> Any:
         """`batch` (any nesting of tuples, lists, dicts and tensors) on the device, floats as bf16 for `bf16-true`.

@@ -35,6 +35,7 @@ class WorkerSpec:
     checkpoint_root: str  # where checkpoints lie when the config names no storage
     checkpoints: tuple[str, ...] = ()  # this trial's checkpoint ids, newest first, to go on from; () = from the start
     warm_start: str | None = None  # a checkpoint to take weights from when there is none of its own
+    resume: bool = False  # all of the state of `warm_start` is taken, not the weights alone
     validate_at: tuple[int, ...] = ()  # where to validate, whatever the periods; in the unit of searcher.max_length
     until: int | None = None  # how far to train before asking (see TrialHeld), in that unit; None: to the end
     data_root: str | None = None
@@ -153,6 +154,11 @@ class Launcher(ABC):
             PluginError: so many as a trial takes are not to be had, ever; the text says what is there.
         """
         return None
+
+    @property
+    def several_ranks(self) -> bool:
+        """Whether a run may have several specs; trials that take several are refused by a launcher that says no."""
+        return True
 
     @property
     def leaves_machine(self) -> bool:

@@ -55,6 +55,7 @@ def open_for_writing(home: Path) -> sqlite3.Connection:
     _make_home(home)
     _refuse_network(home)
     path = home / FILE_NAME
+    _make_private(path)
     with translating(path):
         connection = _connect(path, "rwc")
         try:
@@ -65,6 +66,14 @@ def open_for_writing(home: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file where there is none, for its owner alone: configs may hold secrets. SQLite's others follow it."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return  # it is there, or SQLite says what is wrong
 
 
 def open_for_reading(home: Path) -> sqlite3.Connection:

@@ -164,6 +164,14 @@ class Reader:
             )
         return found[0]
 
+    def ended_with_deletions(self) -> list[int]:
+        """The experiments that have ended and of which checkpoints that were given up are still to be deleted."""
+        query = (
+            "SELECT id FROM experiments WHERE state IN ('COMPLETED', 'CANCELED', 'ERROR') AND id IN "
+            "(SELECT experiment_id FROM checkpoints WHERE state = 'DELETING') ORDER BY id"
+        )
+        return self._rows(lambda row: int(row[0]), query)
+
     def notices(self, experiment_id: int) -> list[NoticeRow]:
         """What was said to a person during an experiment, oldest first."""
         self.experiment(experiment_id)

@@ -126,7 +126,7 @@ class MetricRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRow:
-    """One checkpoint. `state` is "COMPLETED", "DELETED" or "DAMAGED"."""
+    """One checkpoint. `state` is "COMPLETED", "DAMAGED", "DELETING" (given up, still to be deleted) or "DELETED"."""
 
     uuid: str
     experiment_id: int

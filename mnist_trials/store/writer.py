@@ -258,10 +258,48 @@ class Transaction:
         found = self._connection.execute(query, (experiment_id, trial_id, batches)).fetchone()
         return None if found is None else str(found[0])
 
+    def usable_checkpoints(self, experiment_id: int) -> list[CheckpointRow]:
+        """The checkpoints of an experiment that can be used, in the order in which they were saved."""
+        query = "SELECT * FROM checkpoints WHERE experiment_id = ? AND state = 'COMPLETED' ORDER BY sequence, rowid"
+        return [codec.checkpoint_row(row) for row in self._connection.execute(query, (experiment_id,))]
+
+    def checkpoint_state(self, uuid: str) -> str | None:
+        """The state of a checkpoint, as in `CheckpointRow`; None: the store does not know it."""
+        found = self._connection.execute("SELECT state FROM checkpoints WHERE uuid = ?", (uuid,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def sources_elsewhere(self, experiment_id: int) -> frozenset[str]:
+        """The checkpoints that experiments other than this one, not ended yet, start from."""
+        query = (
+            "SELECT json_extract(options, '$.warm_start.checkpoint') FROM experiments "
+            "WHERE id != ? AND state NOT IN ('COMPLETED', 'CANCELED', 'ERROR')"
+        )
+        return frozenset(row[0] for row in self._connection.execute(query, (experiment_id,)) if row[0] is not None)
+
     def set_checkpoint_state(self, uuid: str, state: str) -> None:
-        """`state` is "COMPLETED", "DELETED" or "DAMAGED"; no effect on an id that is not there."""
+        """`state` is as in `CheckpointRow`; no effect on an id that is not there, or was given up already."""
         self._connection.execute(
-            "UPDATE checkpoints SET state = ?, sequence = ? WHERE uuid = ?", (state, self.sequence, uuid)
+            "UPDATE checkpoints SET state = ?, sequence = ? WHERE uuid = ? AND state NOT IN ('DELETING', 'DELETED')",
+            (state, self.sequence, uuid),
+        )
+
+    def give_up_checkpoint(self, experiment_id: int, trial_id: int, uuid: str) -> None:
+        """The checkpoint, of that trial, is DELETING from now on, and the trial's row does not name it any more."""
+        self.set_checkpoint_state(uuid, "DELETING")
+        self._connection.execute(
+            "UPDATE trials SET best_checkpoint = nullif(best_checkpoint, :uuid), "
+            "latest_checkpoint = CASE latest_checkpoint WHEN :uuid THEN (SELECT uuid FROM checkpoints AS kept "
+            "WHERE kept.experiment_id = :experiment AND kept.trial_id = :trial AND kept.state = 'COMPLETED' "
+            "ORDER BY kept.batches DESC, kept.sequence DESC LIMIT 1) ELSE latest_checkpoint END, sequence = :sequence "
+            "WHERE experiment_id = :experiment AND trial_id = :trial AND :uuid IN (best_checkpoint, latest_checkpoint)",
+            {"uuid": uuid, "experiment": experiment_id, "trial": trial_id, "sequence": self.sequence},
+        )
+
+    def checkpoints_deleted(self, uuids: Iterable[str]) -> None:
+        """Checkpoints that were given up are gone."""
+        self._connection.executemany(
+            "UPDATE checkpoints SET state = 'DELETED', sequence = ? WHERE uuid = ? AND state = 'DELETING'",
+            [(self.sequence, uuid) for uuid in uuids],
         )
 
     def add_notice(self, experiment_id: int, trial_id: int | None, message: str) -> None:

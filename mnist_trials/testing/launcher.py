@@ -421,6 +421,10 @@ class LauncherSuite:
         assert "rank 1" in last.reason
         assert not any(isinstance(event, WorkersLaunched) for event in run.events)
 
+    def test_it_says_whether_a_run_can_have_several_ranks(self, launcher: Launcher) -> None:
+        """Trials of several slots are refused at submission by it."""
+        assert launcher.several_ranks is self.several_ranks
+
     def test_the_ranks_of_a_run_have_a_rendezvous_of_their_own(self, launcher: Launcher, tmp_path: Path) -> None:
         """It is the same for all of them, and no other run has it, the next one of the same trial included."""
         self._need_ranks()

@@ -36,7 +36,7 @@ class Callback:
         """A validation gave `metrics`; a checkpoint of this point is not saved yet."""
 
     def on_checkpoint_saved(self, uuid: str) -> None:
-        """The checkpoint `uuid` lies complete in its storage."""
+        """The checkpoint `uuid` lies complete in its storage; training may have gone on since it was taken."""
 
     def on_training_end(self) -> None:
         """`fit` is about to return: training is complete, or it was asked to stop. Not called after an error."""

@@ -9,10 +9,10 @@ from typing import final
 
 import torch
 
-from mnist_trials.checkpoint import CheckpointContent, new_checkpoint_id, read_checkpoint, write_checkpoint
+from mnist_trials.checkpoint import CheckpointContent, Snapshot, new_checkpoint_id, read_checkpoint, take_snapshot
+from mnist_trials.config.secrets import without_secrets
 from mnist_trials.errors import CheckpointDamaged, CheckpointError, TrialError
 from mnist_trials.events import finite
-from mnist_trials.records import CheckpointInfo
 from mnist_trials.training.agreement import require_same
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.reporter import Reporter, epochs_of
@@ -76,8 +76,9 @@ def _find(context: TrialContext, latest_checkpoint: str | Path | None) -> tuple[
         try:
             content = _read(context, warm)
         except CheckpointError as error:
-            raise CheckpointError(f"The trial was to start with the weights of checkpoint {warm}. {error}") from error
-        return Origin(Path(warm).name, content, own=False, weights_only=True), rejections
+            how = "go on from" if context.spec.resume else "start with the weights of"
+            raise CheckpointError(f"The trial was to {how} checkpoint {warm}. {error}") from error
+        return Origin(Path(warm).name, content, own=False, weights_only=not context.spec.resume), rejections
     return None, rejections
 
 
@@ -93,12 +94,11 @@ def tell_rejections(rejections: list[Rejection], origin: Origin | None, context:
         context.notice(f"The checkpoint {rejection.uuid} cannot be used; {instead}. {rejection.error}")
 
 
-def save(session: Session) -> CheckpointInfo:
-    """Save all of `session` under a new id. A collective: rank 0 writes what all ranks have.
+def take(session: Session) -> tuple[str, Snapshot | None]:
+    """A new id, the same on all ranks, and on rank 0 a copy of all that they have at this moment. A collective.
 
     Raises:
-        CheckpointError: it cannot be written, or a state of the user's own holds what no checkpoint can keep; raised on
-            rank 0, which ends the others.
+        CheckpointError: a state of the user's own holds what no checkpoint can keep; raised on every rank.
     """
     context, position = session.context, session.position
     context.execution.align_buffers(session.model)
@@ -114,13 +114,21 @@ def save(session: Session) -> CheckpointInfo:
         trial_class=class_name(session.trial),
         experiment_id=context.experiment_id,
         trial_id=context.trial_id,
-        config=context.experiment_config,
+        config=without_secrets(context.experiment_config),
         code=context.spec.context_dir or None,
     )
-    info = write_checkpoint(context.storage, new_checkpoint_id(), content) if context.rank == 0 else None
-    saved: CheckpointInfo = context.execution.ranks.share(info)
+    snapshot, refused = None, None
+    if context.rank == 0:
+        try:
+            snapshot = take_snapshot(content)
+        except CheckpointError as error:
+            refused = error
+    word = (new_checkpoint_id(), None if refused is None else str(refused))
+    uuid, text = context.execution.ranks.share(word)
     context.beat()
-    return saved
+    if text is not None:
+        raise refused or CheckpointError(text)
+    return uuid, snapshot
 
 
 def restore(session: Session, content: CheckpointContent) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from mnist_trials.config import Mesh
 from mnist_trials.errors import TrialError
 from mnist_trials.events import DatasetChosen, Notice
 from mnist_trials.plugin import Channel, CheckpointStorage, Execution, Layout, WorkerSpec
@@ -78,6 +79,17 @@ class TrialContext:
         return self.execution.ranks.layout
 
     @property
+    def planned_mesh(self) -> Mesh:
+        """The mesh of the trial; where one slot tries a trial of several out (`validate`), the one it is to have."""
+        if not self.test_mode or self.size > 1 or len(self.spec.slots) > 1:
+            return self.layout.mesh
+        config = self.experiment_config
+        if config.get("mesh"):
+            return Mesh(**config["mesh"])
+        slots = (config.get("resources") or {}).get("slots_per_trial")
+        return Mesh(data=slots if isinstance(slots, int) else 1, tensor=1)
+
+    @property
     def data_rank(self) -> DataRank:
         """Which share of the data this process takes."""
         layout = self.layout
@@ -131,6 +143,7 @@ class TrialContext:
         Raises:
             TrialError: it cannot be split evenly.
         """
+        even_share(global_batch_size, self.planned_mesh.data)
         return even_share(global_batch_size, self.data_rank.of)
 
     def beat(self) -> None:

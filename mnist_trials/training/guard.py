@@ -90,8 +90,9 @@ class LossGuard:
     def _look_at(self, name: str) -> _Finding | None:
         session = self._session
         values = session.training_metrics.values(name)
+        bad = ~torch.isfinite(values) & session.training_metrics.counted(name)
         checked = self._checked.get(name, 0)
-        wrong = (~torch.isfinite(values[checked:])).nonzero().flatten().tolist()
+        wrong = bad[checked:].nonzero().flatten().tolist()
         if not wrong:
             return None
         first = checked + wrong[0]

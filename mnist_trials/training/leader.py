@@ -25,13 +25,26 @@ _STOP: Final = 0
 class Leader:
     """Requests count as rank 0 hears them; the other ranks do not listen to their own channels.
 
-    Rank 0 posts a number: 0 means that all stop, any other after how many batches its next word comes. Each post is
-    begun after one batch and looked at after the next: so it travels while the ranks compute, and all of them look at
-    it after the same batch.
+    Rank 0 posts a number: 0 means that all stop, any other after how many batches its next word comes; a negative one
+    that it has news besides. Each post is begun after one batch and looked at after the next: so it travels while the
+    ranks compute, and all of them look at it after the same batch.
+
+    Attributes:
+        news: whether rank 0 has something to tell all; set after the same batch everywhere. Whoever hears it sets it
+            back.
     """
 
-    def __init__(self, ranks: Ranks, channel: Channel, clock: Clock, beat: Callable[[], None]) -> None:
-        """`beat` is called whenever there is a sign of life."""
+    def __init__(
+        self,
+        ranks: Ranks,
+        channel: Channel,
+        clock: Clock,
+        beat: Callable[[], None],
+        has_news: Callable[[], bool],
+    ) -> None:
+        """`beat` is called whenever there is a sign of life; `has_news` is what rank 0 is asked."""
+        self.news = False
+        self._has_news = has_news
         self._ranks = ranks
         self._channel = channel
         self._now = clock.monotonic
@@ -58,7 +71,8 @@ class Leader:
             self._left = 1
             request: StopRequest = self._ranks.share(self._heard)
             return request
-        self._left = self._batches = number
+        self.news = self.news or number < 0
+        self._left = self._batches = abs(number)
         return None
 
     def _number(self) -> int:
@@ -69,7 +83,8 @@ class Leader:
         now = self._now()
         per_batch = (now - self._posted_at) / (self._batches + 1)  # the batch between a post and the look at it
         self._posted_at = now
-        return max(1, min(_MOST_BATCHES, int(_SECONDS / max(per_batch, 1e-9))))
+        batches = max(1, min(_MOST_BATCHES, int(_SECONDS / max(per_batch, 1e-9))))
+        return -batches if self._has_news() else batches
 
     def finish(self) -> None:
         """Called by every rank when it trains no more: nothing is left under way."""

@@ -10,7 +10,8 @@ import torch
 
 from mnist_trials.clock import Clock
 from mnist_trials.events import StopRequest
-from mnist_trials.training import checkpoints
+from mnist_trials.records import CheckpointInfo
+from mnist_trials.training import checkpoints, saving
 from mnist_trials.training.agreement import first_of
 from mnist_trials.training.evaluation import run_validation
 from mnist_trials.training.feeds import Share
@@ -22,6 +23,7 @@ from mnist_trials.training.metrics import Untouched, without_weights
 from mnist_trials.training.missed import missed_points
 from mnist_trials.training.periods import Due, batches_before
 from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
+from mnist_trials.training.saving import Saver
 from mnist_trials.training.session import Session
 
 _SEGMENT: Final = 256
@@ -43,7 +45,7 @@ class TrainingLoop:
         self.session = session
         self.checkpoint = saved
         self.stopped: StopRequest | None = None
-        self._saved_at = session.position.batches if saved is not None else None
+        self._saved_at = session.position.batches if saved is not None else None  # or being saved
         self._clock = clock
         self._reporter = Reporter(session.context)
         self._guard = LossGuard(session)
@@ -59,11 +61,18 @@ class TrainingLoop:
         self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
         self._data_seconds = 0.0  # waited for data, if profiled
+        self._snapshot_seconds = 0.0  # in which what is to be saved was copied
         self._judge = Judge(session)
         context = session.context
         self._ranks = context.execution.ranks
         self._together = self._ranks.layout.size > 1
-        self._leader = Leader(self._ranks, context.channel, clock, context.beat) if self._together else None
+        # Who tries a trial out is to hear at once that its storage does not work.
+        self._saver = Saver(context, clock, self._tell_saved, () if settings.test_mode else saving.PAUSES)
+        self._leader = (
+            Leader(self._ranks, context.channel, clock, context.beat, lambda: self._saver.news)
+            if self._together
+            else None
+        )
         self._agrees = any(self._ranks.gather(session.callbacks.present))  # whether there is a callback on any rank
         self._stop_reason: str | None = None  # of a callback of any rank
         self._untouched: Untouched | None = None  # while the batch at hand counts nothing
@@ -89,6 +98,7 @@ class TrainingLoop:
             self._complete()
         else:
             self._save()
+            self._saver.settle()
         if self._leader is not None:
             self._leader.finish()
         self._call("on_training_end")
@@ -117,6 +127,7 @@ class TrainingLoop:
             if self._finished():  # by a callback
                 return
         self._save()
+        self._saver.settle()
         self.report_progress()
         self._reporter.held(session.position)
         word = (self._leader or session.context.channel).wait_for_word()
@@ -155,6 +166,7 @@ class TrainingLoop:
 
     def _do_what_is_due(self, epoch_ended: bool) -> None:
         session = self.session
+        self._hear_of_save()
         if self._reporting.arrive(session.position):
             self._report()
         if epoch_ended:
@@ -189,6 +201,7 @@ class TrainingLoop:
         train_batch, learn, gather = session.trial.train_batch, stepper.learn, session.training_metrics.add
         autocast, stop_requested = context.execution.autocast(), (self._leader or context.channel).stop_requested
         skips, now, epoch = session.settings.on_nan == "skip", self._clock.monotonic, position.epochs
+        bell = self._leader or self._saver
         batches = self._batches()
         for done in range(1, count + 1):
             if scheduled and done > 1:
@@ -211,7 +224,7 @@ class TrainingLoop:
                 if not isinstance(loss, torch.Tensor) or not loss.requires_grad or loss.numel() != 1:
                     loss, weight = checked_loss(metrics, size)
                     weights = self._ranks.sum(weight)
-                if skips and self._not_finite(loss):
+                if skips and self._not_finite(loss, weight):
                     self._leave_out()
                 else:
                     learn(loss, weight, weights)
@@ -220,7 +233,7 @@ class TrainingLoop:
             position.batch_in_epoch += 1
             position.records += whole
             self.stopped = stop_requested()
-            if self.stopped is not None:
+            if self.stopped is not None or bell.news:
                 return done
             if now() >= self._next_progress:
                 self.report_progress()
@@ -246,9 +259,9 @@ class TrainingLoop:
         self._untouched.put_back()
         return without_weights(metrics)
 
-    def _not_finite(self, loss: torch.Tensor) -> bool:
-        """Whether the loss of any rank is not: all leave the batch out then."""
-        return self._ranks.sum(0.0 if math.isfinite(loss.item()) else 1.0) > 0
+    def _not_finite(self, loss: torch.Tensor, weight: float) -> bool:
+        """Whether the loss of any rank is not, though it counts: all leave the batch out then."""
+        return self._ranks.sum(0.0 if weight == 0 or math.isfinite(loss.item()) else 1.0) > 0
 
     def _timed(self, batches: Iterator[Share]) -> Iterator[Share]:
         while True:
@@ -278,9 +291,11 @@ class TrainingLoop:
             batches = session.position.batches - session.position.reported
             metrics["profiling_batches_per_second"] = batches / max(self._training_seconds, 1e-9)
             metrics["profiling_data_seconds"] = self._data_seconds
+            metrics["profiling_snapshot_seconds"] = self._snapshot_seconds
+            metrics["profiling_save_wait_seconds"] = self._saver.waited
         session.position.reported = session.position.batches
         self._reporter.trained(session.position, self._epochs(), metrics, self._training_seconds)
-        self._training_seconds = self._data_seconds = 0.0
+        self._training_seconds = self._data_seconds = self._snapshot_seconds = self._saver.waited = 0.0
         self._agree()  # train_batch may have ended training by a callback
 
     def _validate(self) -> None:
@@ -309,15 +324,34 @@ class TrainingLoop:
             self._save()
 
     def _save(self) -> None:
+        """Begin to save this point, if that was not done yet, once the save before it is over."""
         session = self.session
         if self._saved_at == session.position.batches:
             return
         self._guard.check()
         self._guard.check_parameters()
-        info = checkpoints.save(session)
-        self.checkpoint, self._saved_at = info.uuid, session.position.batches
+        self._saver.settle()
+        started = self._clock.monotonic()
+        self._saver.begin(*checkpoints.take(session))
+        self._saved_at = session.position.batches
+        self._snapshot_seconds += self._clock.monotonic() - started
+
+    def _hear_of_save(self) -> None:
+        if (self._leader or self._saver).news:
+            if self._leader is not None:
+                self._leader.news = False
+            self._saver.look()
+
+    def _tell_saved(self, info: CheckpointInfo) -> None:
+        self.checkpoint = info.uuid
         self._reporter.saved(info)
         self._call("on_checkpoint_saved", info.uuid)
+
+    def finish_save(self) -> None:
+        """After an error: let a save that is under way come to its end, and tell it, so that it is not lost."""
+        if (info := self._saver.finish_alone()) is not None:
+            self.checkpoint = info.uuid
+            self._reporter.saved(info)
 
     def _complete(self) -> None:
         session = self.session
@@ -332,5 +366,6 @@ class TrainingLoop:
         if session.validated_at != session.position.batches:
             self._validate()
         self._save()
+        self._saver.settle()
         if session.settings.test_mode and self.checkpoint is not None:
             checkpoints.read_back(session, self.checkpoint)

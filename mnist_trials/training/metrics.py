@@ -150,6 +150,10 @@ class Accumulator:
         """All values of the metric `name` in this period, in order, on the CPU."""
         return self._series[name].values()
 
+    def counted(self, name: str) -> torch.Tensor:
+        """Which of them have a weight: the others have no say."""
+        return torch.tensor(self._series[name].weights, dtype=torch.float64) > 0
+
     def count(self, name: str) -> int:
         """How many values of the metric `name` there are in this period."""
         return len(self._series[name].weights)
@@ -240,9 +244,11 @@ def trial_metrics(trial: object) -> dict[str, Metric]:
 
 def compute_over(metric: Metric, execution: Execution) -> None:
     """Let `metric` be computed over all data ranks of `execution`, each counted once."""
-    metric.process_group = execution.data_group
-    if execution.data_group is None:
-        metric.distributed_available_fn = _never  # it would take all processes for data ranks
+    for part in metric.modules():  # one may be made of others
+        if is_metric_object(part):
+            part.process_group = execution.data_group
+            if execution.data_group is None:
+                part.distributed_available_fn = _never  # it would take all processes for data ranks
 
 
 def _never() -> bool:
@@ -285,5 +291,7 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_weights(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """`metrics` of a batch that counts nothing: what was given a weight of its own has lost it."""
-    return {name: value.value if isinstance(value, Weighted) else value for name, value in metrics.items()}
+    """`metrics` of a batch that counts nothing: what was given a weight of its own has none."""
+    return {
+        name: Weighted(value.value, 0.0) if isinstance(value, Weighted) else value for name, value in metrics.items()
+    }

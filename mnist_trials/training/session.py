@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 
@@ -11,7 +10,7 @@ import torch
 
 from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.errors import TrialError
-from mnist_trials.plugin import Execution, Rules
+from mnist_trials.plugin import Execution
 from mnist_trials.training.agreement import require_same_data
 from mnist_trials.training.callbacks import Callbacks
 from mnist_trials.training.context import TrialContext
@@ -172,41 +171,19 @@ def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
         TrialError: `build_model` returned no module, or a sharding rule cannot be followed.
     """
     built = trial.build_model()
-    rules = trial.sharding_rules()
-    prepare = context.execution.prepare
     if isinstance(built, torch.nn.Module):
-        trial._model = prepare(built, rules)
+        model: torch.nn.Module = built
     elif isinstance(built, Mapping) and built and all(isinstance(m, torch.nn.Module) for m in built.values()):
-        parts = rules_by_module(built, rules) if context.layout.mesh.tensor > 1 else {}
-        trial._model = torch.nn.ModuleDict(
-            {name: prepare(module, parts.get(name, {})) for name, module in built.items()}
-        )
+        model = torch.nn.ModuleDict(dict(built))
     else:
         raise TrialError(
             f"build_model must return a torch.nn.Module, or a dict of named ones; it returned {type(built).__name__}."
         )
-    model: torch.nn.Module = trial.model
+    rules, tensor_ranks = trial.sharding_rules(), context.planned_mesh.tensor
+    if tensor_ranks > context.layout.mesh.tensor:
+        context.execution.check_rules(model, rules, tensor_ranks)
+    trial._model = model = context.execution.prepare(model, rules)
     return model
-
-
-def rules_by_module(modules: Mapping[str, torch.nn.Module], rules: Rules) -> dict[str, Rules]:
-    """Of `rules`, which go by names as in `maker.weight`, those of each module, by its own names.
-
-    Raises:
-        TrialError: a rule matches no parameter of any module.
-    """
-    full = [(name, own) for name, module in modules.items() for own, _ in module.named_parameters()]
-    found: dict[str, dict[str, tuple[str | None, ...]]] = {}
-    for pattern, dimensions in rules.items():
-        matched = [(name, own) for name, own in full if re.fullmatch(pattern, f"{name}.{own}")]
-        if not matched:
-            raise TrialError(
-                f"The sharding rule {pattern!r} matches no parameter. They are: "
-                f"{', '.join(f'{name}.{own}' for name, own in full)}."
-            )
-        for name, own in matched:
-            found.setdefault(name, {})[re.escape(own)] = dimensions
-    return dict(found)
 
 
 def weights_of(content: CheckpointContent) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Stepper:
         layout = execution.ranks.layout
         self._data_ranks = layout.mesh.data
         self._together = layout.size > 1
+        self._always_backward = layout.shard  # it talks to the other ranks
         self._factor = 1.0  # of a manual trial's losses in the batch at hand
         self._averaged: torch.optim.Optimizer | None = None  # whose gradients are those of all ranks now
         if self._together:
@@ -72,20 +73,27 @@ class Stepper:
         """Take in the loss of one batch, a mean over `samples` samples; update if this completes a group.
 
         `whole`: the samples of the batch over all data ranks, whose gradients are averaged later: so a loss that stands
-        for more samples than others do counts for more.
+        for more samples than others do counts for more. One that stands for none is not learnt from.
         """
+        if whole == 0:
+            self.leave_out()
+            return
         if self.frequency == 1:
-            if samples * self._data_ranks != whole > 0:
+            if samples * self._data_ranks != whole:
                 loss = loss * (samples * self._data_ranks / whole)
-            self._execution.backward(loss)
+            self._add_gradients(loss, samples)
             self._update()
             return
         if self._full == 0:
             self._full = whole * self.frequency
-        if whole > 0:
-            self._execution.backward(loss * (samples * self._data_ranks / self._full))
-            self._samples += whole
+        self._add_gradients(loss * (samples * self._data_ranks / self._full), samples)
+        self._samples += whole
         self._close_batch()
+
+    def _add_gradients(self, loss: torch.Tensor, samples: float) -> None:
+        """Of a loss that counts nothing there are none: zero times a gradient that is not finite would not be zero."""
+        if samples > 0 or self._always_backward:
+            self._execution.backward(loss)
 
     def leave_out(self) -> None:
         """Count a batch whose loss is not to be learnt from."""

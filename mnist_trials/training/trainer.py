@@ -74,6 +74,7 @@ class Trainer:
                     validate()  # if this point is not validated yet
                     if not finished():  # as a callback may decide
                         save()
+                        wait_for_save()
                         wait_for_word()  # that it may go on, or shall stop
                     continue
                 if at_start_of_epoch():
@@ -86,6 +87,8 @@ class Trainer:
                 step_schedules("batch")
                 if epoch_ended():
                     step_schedules("epoch")
+                if save_is_durable():  # one that began at an earlier batch, written while training went on
+                    on_checkpoint_saved()
                 if due(reporting_period):
                     report()
                 if epoch_ended():
@@ -93,11 +96,12 @@ class Trainer:
                 if due(validation_period):  # or the searcher judges the trial here, where fit was given no period
                     validate()
                 if due(checkpoint_period) and not finished():
-                    save()  # on_checkpoint_saved; nothing if this point is saved already
+                    save()  # wait_for_save, copy this point, begin to write it; nothing if that was done already
             if finished():
                 report()  # what was not reported yet
                 validate()  # if this point is not validated yet
             save()
+            wait_for_save()  # if one is being written, until it is durable; then on_checkpoint_saved
             on_training_end()
 
         Args:
@@ -124,7 +128,8 @@ class Trainer:
             TrialError: the trial breaks the rules of the Trial interface, or an argument is not allowed.
             NonFiniteLoss: the loss is not finite, and `on_nan` is `stop`.
             DataError: there is no data to train or validate on.
-            CheckpointError: a checkpoint cannot be written, or that to go on from cannot be used.
+            CheckpointError: a checkpoint cannot be written (after several tries, while training goes on), or that to
+                go on from cannot be used.
         """
         self._tell_unused_slots()
         settings = resolve(
@@ -162,8 +167,9 @@ class Trainer:
         session = loop.session
         try:
             loop.run()
-        except Exception:
+        except (Exception, SystemExit):
             loop.report_progress()  # the record of the error says exactly where it was
+            loop.finish_save()
             raise
         finally:
             session.stream.close()

@@ -26,7 +26,7 @@ def through_files(state: dict[Any, Any], folder: Path) -> Any:
     path = folder / "tensors"
     path.unlink(missing_ok=True)
     write_tensors(path, tensors)
-    return decode(json.loads(text), read_tensors(path.read_bytes()))
+    return decode(json.loads(text), read_tensors(memoryview(bytearray(path.read_bytes()))))
 
 
 def fingerprint(value: Any) -> Any:

@@ -84,10 +84,8 @@ def test_a_mistake_in_a_search_is_told_with_its_place(
 
 NOT_YET: list[tuple[str, str]] = [
     # what is added to the config (key, value), as docs/config.md names it
-    ("checkpoint_storage.max_checkpoint_bytes", "9"),
     ("compile", "program"),
     ("log_policies", "[{pattern: x}]"),
-    ("resume", "{from: last}"),
     ("watch", "{what: all}"),
     ("backend", "xla"),
     ("loggers", "[tensorboard]"),

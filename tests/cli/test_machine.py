@@ -6,6 +6,7 @@ from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.store import open_store
 from mnist_trials.store.rows import LeaseRow, WaitingRow
+from tests.cli.written_search import SINGLE
 
 PLUGINS = {
     ("backend", "cpu"),
@@ -64,7 +65,7 @@ def test_slots_tells_who_holds_a_core_and_who_waits_for_it_as_long_as_they_live(
     text = "waits for 1 slot: cpu held by experiment 1 (trial 1.4)"
     with open_store(home) as store, store.transaction() as transaction:
         for name in ("one", "two"):
-            transaction.add_experiment(name, {}, {})
+            transaction.add_experiment(name, SINGLE, {})
         transaction.take_leases([LeaseRow(unit="cpu.0", experiment_id=1, trial_id=4, run=2)])
         transaction.queue(
             WaitingRow(
@@ -82,6 +83,8 @@ def test_slots_tells_who_holds_a_core_and_who_waits_for_it_as_long_as_they_live(
         with controller_lock(ExperimentFiles(home, 2).lock, 2):
             assert first() == (["1.4"], [{"trial": "2.3", "slots": 1, "since": 5.0, "message": text}])
             lines = cli("slots").out.splitlines()
+            assert f"  waiting     trial 2.3 {text}\n" in cli("describe", 2).out
+            assert "waiting" not in cli("describe", 1).out
     assert lines[1].split()[0] == "cpu:0"
     assert lines[1].endswith("1.4")
     assert lines[-1] == f"trial 2.3 {text}"

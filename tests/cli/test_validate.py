@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_a_search_by_a_metric_that_its_trial_does_not_report(program, project: P
     assert outcome.status == 2
     said = "searcher.metric 'acuracy'. Did you mean 'accuracy'? Reported: accuracy, validation_loss."
     assert outcome.err.endswith(f"{said}\n")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a mesh of two slots takes two cores")
+def test_what_does_not_fit_several_slots_is_told_by_a_single_process(program, project: Path) -> None:
+    trial = project.parent / "tiny.py"
+    rules = "    def sharding_rules(self):\n        return {'wieght': ('tensor', None)}\n\n    def build_data("
+    trial.write_text(trial.read_text().replace("    def build_data(", rules))
+    outcome = program("validate", project, "--config", "mesh=[1, 2]", "--config", "resources.slots_per_trial=2")
+    assert outcome.status == 2
+    assert "mesh.tensor is 2, and the sharding rules do not fit: 'wieght' matches no parameter" in outcome.err
+    uneven = ("--config", "hyperparameters.global_batch_size=5", "--config", "resources.slots_per_trial=2")
+    outcome = program("validate", project, *uneven)
+    assert "TrialError: A global batch of 5 samples cannot be split evenly over 2 slots. Use 4 or 6." in outcome.err
+    outcome = program("validate", project, *uneven[2:], "--config", "mesh=[2, 1]")
+    assert outcome.status == 0, outcome.err
 
 
 def test_an_entrypoint_that_raises_when_it_is_imported(program, project: Path) -> None:

@@ -38,6 +38,7 @@ class Lab:
             "searcher": {"name": "single", "metric": "loss", "max_length": {"batches": length}},
             "launcher": launcher,
             "backend": "cpu",
+            "checkpoint_storage": {"save_trial_latest": 1000},  # all of them
         }
 
     def submit(self, config: dict[str, Any] | None = None, /, **options: Any) -> int:

@@ -126,8 +126,8 @@ class Fake:
                 sys.exit(self.exit(Outcome.INVALID_HP, error))
             case "claim":
                 self.claim(Path(self.hparams["claims"]))
-            case "exit":
-                os._exit(self.hparams["code"])
+            case "exit" | "say_done_and_exit" as how:
+                self.leave(says_done=how == "say_done_and_exit")
             case "kill_in_saving":
                 Path(self.spec.checkpoint_root, ".tmp-half").mkdir()
                 Path(self.spec.checkpoint_root, "written-not-told").mkdir()
@@ -139,6 +139,12 @@ class Fake:
             case "wait_and_die" | "wait_and_raise" as how:
                 self.hold()
                 self.fail() if how == "wait_and_raise" else os.kill(os.getpid(), signal.SIGKILL)
+
+    def leave(self, *, says_done: bool) -> None:
+        """End the process with the status that was asked for."""
+        if says_done:
+            self.exit(Outcome.COMPLETED)
+        os._exit(self.hparams["code"])
 
     def miss_the_other(self) -> None:
         """Wait as a rank does whose companion is about to end; it is killed, or says that its companion is gone."""
@@ -200,15 +206,26 @@ class Fake:
         if not self.hparams.get("quiet"):
             self.channel.emit(ProgressReported(**self.where(), total_batches=None))
             self.channel.emit(MetricsReported(**self.where(), metrics={"value": self.value}, seconds=0.0))
-        if self.batches % self.hparams.get("validate_every", 2) == 0 or self.batches in self.spec.validate_at:
+        if self.hparams.get("save_each"):
+            if str(self.batches) in self.losses():
+                self.validate()
+            self.save()
+        elif self.batches % self.hparams.get("validate_every", 2) == 0 or self.batches in self.spec.validate_at:
             self.validate()
             if self.batches % self.hparams.get("save_every", 2) == 0:
                 self.save()
+
+    def losses(self) -> dict[str, float]:
+        """By batch, the metric of this trial, which is validated there only and saved after each batch."""
+        losses: dict[str, dict[str, float]] = self.hparams.get("losses", {})
+        return losses.get(str(self.spec.trial_id), {})
 
     def validate(self) -> None:
         self.validated = self.batches
         metrics: dict[str, Any] = {"loss": abs(self.value - self.hparams.get("target", 0)), "value": self.value}
         metrics |= {name: values[str(self.batches)] for name, values in self.hparams.get("metrics", {}).items()}
+        if (loss := self.losses().get(str(self.batches))) is not None:
+            metrics["loss"] = loss
         self.best = {name: value for name, value in metrics.items() if value != "missing"}
         self.channel.emit(ValidationCompleted(**self.where(), metrics=self.best, seconds=0.0))
 
@@ -226,7 +243,7 @@ class Fake:
             batches=self.batches,
             epochs=self.batches / PER_EPOCH,
             records=self.batches * 4,
-            metrics=self.best,
+            metrics=self.best if self.validated == self.batches else {},
             bytes=10,
             location=str(folder),
         )
@@ -236,6 +253,9 @@ class Fake:
         if not self.spec.checkpoints and self.spec.warm_start is not None:
             state = json.loads(Path(self.spec.checkpoint_root, self.spec.warm_start, "state.json").read_text())
             self.value = state["value"]
+            if self.spec.resume:
+                self.batches = self.saved = state["batches"]
+                self.validated = state["validated"]
         for name in self.spec.checkpoints:
             text = Path(self.spec.checkpoint_root, name, "state.json").read_text()
             if text != "damaged":

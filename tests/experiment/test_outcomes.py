@@ -146,6 +146,16 @@ def test_a_command_that_reports_nothing_is_an_error_that_says_what_to_do(lab: An
     assert "mnist_trials.init()" in trial.message
 
 
+def test_a_script_that_fails_after_its_training_is_tried_again_and_its_run_is_told_as_failed(lab: Any) -> None:
+    (lab.context / "script.py").touch()
+    config = lab.config(launcher="local", do="say_done_and_exit", code=3, at=3, in_runs=[1])
+    summary = lab.run(lab.submit(config | {"entrypoint": "python3 script.py"}))
+    assert (summary["state"], summary["trials"][0]["restarts"]) == ("COMPLETED", 1)
+    assert "its training was complete, then rank 0 ended with status 3); it goes on from batch 2" in lab.notices()
+    with lab.reader() as reader:
+        assert [run.outcome for run in reader.runs(1, 1)] == [Outcome.FAILED, Outcome.COMPLETED]
+
+
 def test_workers_that_cannot_be_started_are_told_with_the_reason(lab: Any) -> None:
     experiment_id = lab.submit(lab.config(launcher="local"))
     lab.files(experiment_id).context.rename(lab.home / "gone")

@@ -104,10 +104,8 @@ def test_a_mistake_is_told_at_its_place(lab: Any, file: Path, change: tuple[str,
     ("lines", "told"),
     [
         ("compile: program", "'compile: program' is not supported by this version yet"),
-        ("resume: {from: last}", "'resume' is not supported"),
         ("log_policies: [{pattern: oom, action: cancel_retries}]", "'log_policies' is not supported"),
         ("watch: {what: gradients, every: 10}", "'watch' is not supported"),
-        ("checkpoint_storage: {max_checkpoint_bytes: 10}", "max_checkpoint_bytes' is not supported"),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_at_its_place(lab: Any, file: Path, lines: str, told: str) -> None:
@@ -115,13 +113,6 @@ def test_what_this_version_cannot_do_is_refused_at_its_place(lab: Any, file: Pat
     said = refused(lab, file)
     assert told in said
     assert "const.yaml:11:" in said
-
-
-def test_who_counts_on_old_checkpoints_being_deleted_is_told_that_they_are_kept(lab: Any, file: Path) -> None:
-    file.write_text(YAML + "checkpoint_storage: {save_trial_latest: 3}\n")
-    experiment = lab.submit(file)
-    with lab.reader() as reader:
-        assert any("every checkpoint is kept" in notice.message for notice in reader.notices(experiment))
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(lab: Any, file: Path) -> None:
@@ -235,6 +226,7 @@ def test_warnings_of_the_config_are_notices_of_the_experiment(lab: Any, file: Pa
 
 CORES = len(os.sched_getaffinity(0))
 ONCE = ("fake_trial:Fake", "python3 train.py")
+LOCAL = ("launcher: inline", "launcher: local")
 LAYERED = ("fake_trial:Fake", "python3 -m mnist_trials.launch.torch_distributed python3 train.py")
 
 
@@ -254,7 +246,7 @@ def test_a_mesh_that_does_not_fill_all_slots_is_refused(lab: Any, file: Path) ->
 
 def test_several_slots_a_mesh_shards_and_deadlines_are_accepted(lab: Any, file: Path) -> None:
     more = f"mesh: {{data: {CORES}, tensor: 1}}\nresources: {{slots_per_trial: auto}}\nshard: true\n"
-    file.write_text(YAML + more + "watchdog: {start_seconds: 10, progress_seconds: 20}\n")
+    file.write_text(YAML.replace(*LOCAL) + more + "watchdog: {start_seconds: 10, progress_seconds: 20}\n")
     assert lab.submit(file) == 1
     assert lab.notices(1) == ""
 
@@ -264,10 +256,20 @@ def test_a_command_that_will_run_once_on_several_slots_is_told_how_to_run_on_eac
     lab: Any, file: Path, entrypoint: tuple[str, str], told: bool
 ) -> None:
     (lab.context / "train.py").write_text("")
-    file.write_text(YAML.replace(*entrypoint) + "resources: {slots_per_trial: auto}\n")
+    file.write_text(YAML.replace(*entrypoint).replace(*LOCAL) + "resources: {slots_per_trial: auto}\n")
     lab.submit(file)
     hint = "To run it on every slot: 'python3 -m mnist_trials.launch.torch_distributed python3 train.py'"
     assert (hint in lab.notices(1)) == told
+
+
+def test_torchrun_is_found_beside_the_interpreter_and_told_to_leave_its_place_to_the_launch_layer(
+    lab: Any, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")  # an environment that is not activated
+    more = "resources: {slots_per_trial: auto}\n"
+    file.write_text(YAML.replace("fake_trial:Fake", "torchrun --nproc-per-node 2 train.py").replace(*LOCAL) + more)
+    lab.submit(file)
+    assert "put 'python3 -m mnist_trials.launch.torch_distributed' in the place of torchrun" in lab.notices(1)
 
 
 def test_a_command_that_runs_once_has_no_mesh(lab: Any, file: Path) -> None:
@@ -277,8 +279,31 @@ def test_a_command_that_runs_once_has_no_mesh(lab: Any, file: Path) -> None:
     assert "const.yaml:11:7: a mesh arranges processes, but the command of 'entrypoint' is run once" in refused(
         lab, file
     )
-    file.write_text(YAML.replace(*LAYERED) + more)
+    file.write_text(YAML.replace(*LAYERED).replace(*LOCAL) + more)
     lab.submit(file)
+
+
+@pytest.mark.skipif(CORES < 2, reason="a trial of two slots takes two cores")
+def test_a_launcher_of_one_process_has_no_trials_of_several_but_commands_that_run_once(lab: Any, file: Path) -> None:
+    several = "resources: {slots_per_trial: 2}\n"
+    file.write_text(YAML + several)
+    said = refused(lab, file)
+    assert (
+        "const.yaml:11:30: the launcher 'inline' runs a trial in one process, but 'resources.slots_per_trial: 2'"
+        in said
+    )
+    (lab.context / "train.py").write_text("")
+    file.write_text(YAML.replace(*ONCE) + several)
+    lab.submit(file)
+
+
+@pytest.mark.parametrize(("more", "told"), [("", True), ("resources: {slots_per_trial: auto}\n", CORES == 1)])
+def test_shards_are_told_to_have_no_effect_where_one_slot_has_all_of_the_data(
+    lab: Any, file: Path, more: str, told: bool
+) -> None:
+    file.write_text(YAML.replace(*LOCAL) + "shard: true\n" + more)
+    lab.submit(file)
+    assert ("const.yaml:11:8: 'shard: true' has no effect" in lab.notices(1)) == told
 
 
 def test_cores_that_no_trial_could_use_go_to_those_that_run(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,18 @@ def test_a_command_that_ended_well_is_complete_if_it_reported_anything() -> None
     assert end(replace(quiet, command=False, reported=True)) is End.RESTART
 
 
+def test_a_command_that_fails_after_its_training_has_failed_and_a_trial_class_has_not() -> None:
+    done = replace(DIED, outcome=Outcome.COMPLETED, exit_codes=(0, 3), command=True)
+    assert words(done) == "WorkerDied: its training was complete, then rank 1 ended with status 3"
+    assert end(done) is End.RESTART
+    assert end(done, judge(done, previous=None, restarts=0, max_restarts=5).error) is End.ERROR
+    assert end(replace(done, asked=Outcome.COMPLETED)) is End.COMPLETED
+    assert end(replace(done, command=False)) is End.COMPLETED
+    for codes in ((0, 0), (0, None), ()):
+        assert end(replace(done, exit_codes=codes)) is End.COMPLETED
+    assert end(replace(done, outcome=Outcome.PAUSED)) is End.PAUSED
+
+
 def test_invalid_hyperparameters_are_told_with_the_reason() -> None:
     run = replace(DIED, outcome=Outcome.INVALID_HP, error=replace(ERROR, type="InvalidHP", message="lr is 9"))
     assert end(run) is End.INVALID_HP

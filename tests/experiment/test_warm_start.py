@@ -126,3 +126,53 @@ def test_a_source_is_kept_until_who_starts_from_it_has_ended(lab: Any, sources: 
     assert lab.run(again)["state"] == "COMPLETED"
     api.delete(1, home=lab.home)
     assert not Path(sources[-1].location).exists()
+
+
+MANIFEST = Path(__file__).parents[1] / "checkpoint" / "fixtures" / "format-1" / "manifest.json"
+RESUMING = YAML.replace("  SOURCE\n", "").replace("batches: 4", "batches: 9") + "resume: {from: FROM}\n"
+
+
+def going_on(lab: Any, origin: str, name: str = "fake") -> Path:
+    path: Path = lab.context / "again.yaml"
+    path.write_text(RESUMING.replace("FROM", origin).replace("name: again", f"name: {name}"))
+    return path
+
+
+@pytest.mark.parametrize("origin", ["last", "best", "path", "id"])
+def test_a_new_experiment_goes_on_from_all_of_a_checkpoint(lab: Any, sources: list[CheckpointRow], origin: str) -> None:
+    with lab.reader() as reader:
+        best = next(row for row in sources if row.uuid == reader.trial(1, 1).best_checkpoint)
+    meant = {"last": sources[-1], "best": best, "path": sources[0], "id": sources[1]}[origin]
+    if origin == "path":
+        (Path(meant.location) / "manifest.json").write_text(MANIFEST.read_text())
+    given = {"path": meant.location, "id": meant.uuid[:12]}.get(origin, origin)
+    again = api.submit(going_on(lab, given), home=lab.home)
+    source = kept(lab, again)
+    assert source is not None
+    assert (source.checkpoint, source.whole) == (meant.uuid, True)
+    assert lab.run(again)["state"] == "COMPLETED"
+    with lab.reader() as reader:
+        assert [run.start_batches for run in reader.runs(again, 1)] == [meant.batches]
+        assert [row.batches for row in reader.metrics(again, 1, "training")] == list(range(meant.batches + 1, 10))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("name: fake", "name: another"), "resume.from: no experiment called 'another' in .* has a checkpoint"),
+        (("name: single", "name: random\n  max_trials: 2"), "only a trial of the searcher 'single' goes on"),
+        (("metric: loss", "metric: loss\n  source_trial_id: '1.1'"), "goes with no searcher.source_"),
+        (("from: last", "from: ./nowhere"), "nowhere cannot be gone on from"),
+        (("from: last", "from: ffffffff"), "No checkpoint in .* has the id 'ffffffff'"),
+    ],
+)
+def test_what_cannot_be_gone_on_from_is_told_at_its_place(
+    lab: Any, sources: list[CheckpointRow], change: tuple[str, str], said: str
+) -> None:
+    path = going_on(lab, "last")
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(ConfigError) as told:
+        api.submit(path, home=lab.home)
+    (problem,) = told.value.problems
+    assert re.search(said, str(problem)), problem
+    assert re.search(r"again\.yaml:\d+:\d+: ", str(problem))

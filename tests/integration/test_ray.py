@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support import Command, polled
+from tests.integration.support import ROOT, Command, polled
 from tests.plugins.launchers.ray_cluster import ELSEWHERE, RayCluster, shared
 
 A_THIRD = "127.0.0.3"
@@ -37,6 +37,28 @@ def test_two_ranks_on_ray_compute_what_two_local_ones_do(command: Command, writt
     assert remotely["state"] == "COMPLETED"
     assert remotely["best"]["metrics"] == locally["best"]["metrics"]
     assert "[rank=1] " not in command("logs", "1.1").stdout + command("logs", "2.1").stdout
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_search_makes_the_same_trials_and_metrics_by_every_launcher(command: Command) -> None:
+    small = ["data.name=digits", "searcher.max_trials=3", "searcher.max_length={batches: 16}", "searcher.max_rungs=2"]
+    small += ["searcher.mode=aggressive", "searcher.divisor=2"]
+    small += ["hyperparameters.n_filters1=4", "hyperparameters.n_filters2=4"]
+    small += ["searcher.max_concurrent_trials=1"]  # else who reports first decides who is stopped
+    arguments = [word for change in small for word in ("--config", change)]
+    documents = [
+        command.json(
+            "create", ROOT / "experiment_configs" / "adaptive.yaml", *arguments, "--launcher", launcher, "--slots", 2
+        )
+        for launcher in ("inline", "local", "ray")
+    ]
+    inline, local, ray = ([_as_the_search_sees_it(trial) for trial in document["trials"]] for document in documents)
+    assert len(inline) == 3
+    assert any(trial["stopped_early"] for trial in inline)
+    assert inline == local == ray
+    for trial in range(1, 4):
+        first, second, third = (_validations(command, f"{experiment}.{trial}") for experiment in (1, 2, 3))
+        assert first == second == third
 
 
 @pytest.mark.slow
@@ -71,6 +93,17 @@ def test_a_cluster_of_several_machines_needs_a_storage_that_all_of_them_reach(
     with cluster.another(ELSEWHERE):
         refused = command("create", written(launcher=on_ray()), status=2)
     assert "the launcher 'ray' may run trials on other machines" in refused.stderr
+
+
+def _as_the_search_sees_it(trial: dict[str, Any]) -> dict[str, Any]:
+    # One that is stopped may train a batch or two more before it hears of it.
+    left_out = {"latest_checkpoint", *(("batches", "epochs") if trial["stopped_early"] else ())}
+    return {key: value for key, value in trial.items() if key not in left_out}
+
+
+def _validations(command: Command, trial: str) -> list[Any]:
+    rows = command.json("metrics", trial)
+    return [(row["batches"], row["metrics"]) for row in rows if row["kind"] == "validation"]
 
 
 def _checkpoints(command: Command) -> bool:

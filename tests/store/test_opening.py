@@ -186,3 +186,12 @@ def test_a_home_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
         (tmp_path / "home" / "store.sqlite").touch()
         with pytest.raises(StoreError, match=r"network file system \(nfs4\).*local disk.*shared_fs"):
             opener(tmp_path / "home")
+
+
+def test_a_new_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Configs may hold secrets."""
+    with open_store(tmp_path / "home") as store, store.transaction() as transaction:
+        transaction.add_experiment("x", {}, {})
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "home").glob("store.sqlite*")}
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}

@@ -17,6 +17,7 @@ from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.trainer import Trainer
 from tests.training.lab import Lab, Small
+from tests.training.storages import Patient, saves_ended
 
 EPOCH = 13  # batches of 8 in 100 samples
 VALIDATION = 4  # batches of 8 in 30 samples
@@ -41,6 +42,7 @@ class Case:
     stop_at: int = 1000
     held_at: tuple[int, ...] = ()  # in order; after the last it goes on to the end ...
     stopped_when_held: bool = False  # ... or is stopped there
+    slow: bool = False  # a save is durable not before it is waited for; else before another batch is trained
 
 
 class Told:
@@ -53,15 +55,18 @@ class Told:
         self.reported = 0
         self.validated_at = -1
         self.saved_at = -1
+        self.under_way = False
         self.until = list(case.held_at)
         self.told_to_stop = False
 
     def names(self) -> dict[str, Any]:
         case = self.case
         hooks = ("on_training_start", "on_training_end", "on_epoch_start", "on_epoch_end", "backward")
+        own = ("train_batch", "validate", "save", "on_checkpoint_saved", "wait_for_save", "report", "wait_for_word")
         return {
             **{hook: (lambda *_, hook=hook: self.calls.append(hook)) for hook in hooks},
-            **{name: getattr(self, name) for name in ("train_batch", "validate", "save", "report", "wait_for_word")},
+            **{name: getattr(self, name) for name in own},
+            "save_is_durable": lambda: self.under_way and not case.slow,
             "step_zero_validation": case.step_zero,
             "at_start": lambda: self.batches == 0,
             "finished": lambda: self.batches >= case.length,
@@ -101,9 +106,19 @@ class Told:
             self.save()
 
     def save(self) -> None:
-        if self.saved_at != self.batches:
-            self.calls.append("on_checkpoint_saved")
-        self.saved_at = self.batches
+        if self.saved_at == self.batches:
+            return
+        self.wait_for_save()
+        self.calls.append("copy")
+        self.saved_at, self.under_way = self.batches, True
+
+    def wait_for_save(self) -> None:
+        if self.under_way:
+            self.on_checkpoint_saved()
+
+    def on_checkpoint_saved(self) -> None:
+        self.calls.append("on_checkpoint_saved")
+        self.under_way = False
 
 
 def told(case: Case) -> list[str]:
@@ -174,6 +189,8 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
             return [Recorder()]
 
         def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+            if not case.slow:
+                saves_ended()
             calls.append("train_batch")
             metrics = super().train_batch(batch, epoch_idx, batch_idx)
             metrics["loss"].register_hook(lambda _: calls.append("backward"))
@@ -183,6 +200,12 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
             calls.append("evaluate_batch")
             return super().evaluate_batch(batch, batch_idx)
 
+        def state_dict(self) -> dict[str, Any]:
+            calls.append("copy")
+            return {}
+
+    if case.slow:
+        lab.storage = Patient(lab.storage)
     channel = RecordingChannel(on_event)
     channel.stop_at_poll(case.stop_at)
     first, *later = [*case.held_at, None]
@@ -219,6 +242,11 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
         Case(length=30, held_at=(13,), stopped_when_held=True, validation=13),
         Case(length=30, held_at=(30,), policy="none"),
         Case(length=30, held_at=(17,), stop_at=17, policy="none"),
+        Case(length=30, validation=10, checkpoint=4, slow=True),
+        Case(length=30, validation=7, checkpoint=7, aggregation=4, step_zero=True, slow=True),
+        Case(length=30, stop_at=17, checkpoint=16, policy="none", slow=True),
+        Case(length=30, held_at=(5, 6, 13), validation=5, policy="none", slow=True),
+        Case(length=30, held_at=(1, 29), stopped_when_held=True, slow=True),
     ],
     ids=str,
 )

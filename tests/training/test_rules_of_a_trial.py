@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 import mnist_trials as mt
 from mnist_trials.errors import DataError, TrialError
-from mnist_trials.training.session import rules_by_module
 from tests.training.lab import Lab, Small, samples, unit
 
 
@@ -170,14 +169,3 @@ def test_empty_data_is_named(lab: Lab) -> None:
         mt.TensorData(torch.zeros(3, 4), torch.zeros(2))
     with pytest.raises(DataError, match="as labels, not 7"):
         mt.TensorData(torch.zeros(3, 4), 7)  # type: ignore[arg-type]
-
-
-def test_sharding_rules_of_named_models_go_by_the_names_with_the_models_own() -> None:
-    modules = {"maker": torch.nn.Linear(4, 2), "judge": torch.nn.Sequential(torch.nn.Linear(2, 1))}
-    rules: dict[str, tuple[str | None, ...]] = {r".*\.weight": ("tensor", None), r"maker\.bias": ("tensor",)}
-    assert rules_by_module(modules, rules) == {
-        "maker": {"weight": ("tensor", None), "bias": ("tensor",)},
-        "judge": {r"0\.weight": ("tensor", None)},
-    }
-    with pytest.raises(TrialError, match=r"'weight' matches no parameter. They are: maker.weight, maker.bias, judge.0"):
-        rules_by_module(modules, {"weight": ("tensor", None)})

@@ -205,7 +205,8 @@ def test_test_mode_takes_a_buffer_of_nan_for_what_was_saved(lab: Lab) -> None:
 def test_profiling_reports_speed_and_waiting_for_data(lab: Lab) -> None:
     run = lab.fit(Small, profiling_enabled=True)
     metrics = run.channel.of(MetricsReported)[0].metrics
-    assert set(metrics) == {"loss", "profiling_batches_per_second", "profiling_data_seconds"}
+    waits = {"profiling_data_seconds", "profiling_snapshot_seconds", "profiling_save_wait_seconds"}
+    assert set(metrics) == {"loss", "profiling_batches_per_second", *waits}
     assert metrics["profiling_data_seconds"] > 0  # type: ignore[operator]
 
 

@@ -8,19 +8,12 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from mnist_trials.config.secrets import HIDDEN, SECRET_NAME
 from mnist_trials.errors import PluginError
 
 _SEGMENT: Final = re.compile(r"[\w.=+@~,:-]+")
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _LONGEST: Final = 512  # bytes; object stores take 1024 for a whole name, id and file included
-_SECRET_NAME: Final = re.compile(
-    r"secret|passw|passphrase|token|credential|connection_string|signature|auth|(?:account|access|private|api|shared)_?key"
-    r"|^key$|^sas",
-    re.IGNORECASE,
-)
-
-HIDDEN: Final = "***"
-"""What stands in a text where a secret was."""
 
 
 def folder_within(plugin: str, name: str, value: str | None) -> str:
@@ -89,7 +82,7 @@ def secrets_in(options: Mapping[str, Any]) -> tuple[str, ...]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             found.extend(secrets_in(value))
-        elif isinstance(value, str | int) and not isinstance(value, bool) and _SECRET_NAME.search(str(name)):
+        elif isinstance(value, str | int) and not isinstance(value, bool) and SECRET_NAME.search(str(name)):
             found.append(str(value))
     return tuple(found)
 

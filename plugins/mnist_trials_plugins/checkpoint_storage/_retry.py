@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+# Of its own: a trial's random numbers must not depend on how often a storage was tried.
+_jitter = random.Random()  # noqa: S311
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class Attempts:
                 if self.tried == 1:  # the text of the error might hold a secret; its type does not
                     _log.warning("a checkpoint storage does not answer (%s); trying again", type(error).__name__)
                 # Many trials that were cut off at once should not come back at once.
-                self._retry.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                self._retry.wait(pause * _jitter.uniform(0.5, 1.0))
                 pause = min(2 * pause, self._retry.longest_pause)
             else:
                 if since is not None:

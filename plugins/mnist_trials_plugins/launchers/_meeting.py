@@ -20,7 +20,7 @@ def meeting_by_file(specs: Sequence[WorkerSpec]) -> tuple[WorkerSpec, ...]:
     if len(specs) == 1:
         return tuple(specs)
     first = specs[0]
-    url = f"file://{_file(first)}"
+    url = _file(first).as_uri()
     return tuple(replace(spec, rendezvous=url) for spec in specs)
 
 

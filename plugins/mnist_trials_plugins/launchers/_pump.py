@@ -26,20 +26,16 @@ class Pump:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
         self._calls: deque[Callback] = deque()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._run_calls)
         self._lock = Lock()
-        self._thread: Thread | None = None
+        self._thread: Thread | None = None  # made by the first call, with the descriptors
         self._open = True
 
     def call(self, callback: Callback) -> None:
         """Have `callback` called on the pump's thread, soon."""
         with self._lock:
             if self._thread is None:
-                self._thread = Thread(target=self._loop, name="launcher-pump", daemon=True)
-                self._thread.start()
+                self._begin()
         self._calls.append(callback)
         self._wake()
 
@@ -60,12 +56,20 @@ class Pump:
     def close(self) -> None:
         """Stop the thread."""
         self._open = False
+        if self._thread is None:
+            return
         self._wake()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def _begin(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._run_calls)
+        self._thread = Thread(target=self._loop, name="launcher-pump", daemon=True)
+        self._thread.start()
 
     def _wake(self) -> None:
         try:

@@ -152,6 +152,7 @@ def _start_one() -> Cluster:
                 log_to_driver=False,
                 logging_level="ERROR",
             )
+        guard.look()
         return Cluster(None, "", ours=True, guard=guard)
     except BaseException:
         guard.release()

@@ -245,6 +245,11 @@ class InlineLauncher(Launcher):
     def create(self, workers: Sequence[WorkerSpec]) -> InlineHandle:
         return InlineHandle(workers)
 
+    @property
+    @override
+    def several_ranks(self) -> bool:
+        return False
+
 
 def create(options: Options) -> Launcher:
     """The launcher.

@@ -43,7 +43,9 @@ def run(task: str, data: int, tensor: int, folder: Path, shard: bool = False) ->
 
 
 def test_gradients_of_every_kind_are_averaged_and_nothing_is_printed(tmp_path: Path) -> None:
-    assert run("gradients", 2, 1, tmp_path) == ["", ""]
+    folder = tmp_path / "50%41 #1?"  # none of it may be taken for a part of the rendezvous' URL
+    folder.mkdir()
+    assert run("gradients", 2, 1, folder) == ["", ""]
 
 
 def test_shards_of_the_data_ranks_train_as_one_process_does(tmp_path: Path) -> None:
@@ -104,6 +106,17 @@ def test_rules_that_cannot_be_followed_say_why(rules: Rules, texts: list[str]) -
     with pytest.raises(TrialError) as caught:
         resolve(rules, model(), 2)
     assert all(text in str(caught.value) for text in ["mesh.tensor is 2", *texts]), caught.value
+
+
+def test_what_modules_share_and_what_is_changed_in_place_stays_whole() -> None:
+    words, head = nn.Embedding(8, 4), nn.Linear(4, 8)
+    head.weight = words.weight
+    short = nn.Embedding(8, 4, max_norm=1.0)
+    stack = nn.ModuleDict({"words": words, "head": head, "short": short})
+    with pytest.raises(TrialError) as caught:
+        resolve({r"(words|short)\.weight": ("tensor", None)}, stack, 2)
+    assert "'words.weight' is shared by 'words' and 'head'" in str(caught.value)
+    assert "'short.weight' belongs to an Embedding with max_norm" in str(caught.value)
 
 
 def test_all_that_is_wrong_with_rules_is_said_at_once() -> None:

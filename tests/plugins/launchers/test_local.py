@@ -200,6 +200,22 @@ def test_a_rank_that_cannot_be_started_ends_those_before_it(launcher: Launcher, 
     assert not any(isinstance(event, WorkersLaunched) for event in run.events)
 
 
+def test_a_launcher_that_was_only_asked_holds_no_descriptors() -> None:
+    before = os.listdir("/proc/self/fd")
+    launcher = get_plugins().find("launcher", "local").factory({})
+    assert os.listdir("/proc/self/fd") == before
+    launcher.close()
+
+
+def test_ranks_meet_in_a_folder_whose_name_means_something_in_a_url(launcher: Launcher, tmp_path: Path) -> None:
+    folder = tmp_path / "50%41 #1?"
+    folder.mkdir()
+    made = worker_specs(folder, "tells_its_place", size=2)
+    run = Run(launcher, made).start()
+    run.end()
+    assert json.loads(run.messages[0])["rendezvous"].endswith("/50%2541%20%231%3F/trial/rendezvous-3")
+
+
 def test_the_file_that_ranks_met_by_is_gone_with_them(launcher: Launcher, tmp_path: Path) -> None:
     made = worker_specs(tmp_path, "tells_its_place", size=2)
     leftover = Path(made[0].trial_dir, "rendezvous-3")

@@ -7,20 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
 import mnist_trials as mt
-from mnist_trials.errors import DataError, NonFiniteLoss, TrialError
+from mnist_trials.errors import CheckpointError, DataError, NonFiniteLoss, TrialError
 from mnist_trials.events import Event, MetricsReported, Notice, Request
 from mnist_trials.plugin import Layout
 from mnist_trials.testing.channel import RecordingChannel
-from mnist_trials.training import checkpoints
+from mnist_trials.training import checkpoints, saving
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.evaluation import evaluate
 from mnist_trials.training.optimizer_states import local_part
@@ -28,6 +29,7 @@ from mnist_trials.training.session import Session
 from mnist_trials.training.settings import resolve
 from mnist_trials.training.trainer import FitResult
 from tests.training.lab import CLASSES, Lab, samples, unit
+from tests.training.storages import Failing
 
 RULES = {  # row, column, row
     r"1\.weight": (None, "tensor"),
@@ -101,6 +103,46 @@ class DroppingRows(Rows):
     """With dropout, so that random state matters."""
 
     dropout = 0.3
+
+
+class LoadedRows(DroppingRows):
+    """The same from a DataLoader."""
+
+    @override
+    def build_data(self) -> Any:
+        train, validation = samples(self.samples), samples(self.validation, seed=1)
+        pairs = [TensorDataset(unit(images), labels) for images, labels in (train, validation)]
+        return DataLoader(pairs[0], batch_size=8, shuffle=True), DataLoader(pairs[1], batch_size=8)
+
+
+class Counts(mt.Callback):
+    """Ends training where the checkpoint that it is told of is the `enough`-th, on rank 1 alone."""
+
+    def __init__(self, enough: int) -> None:
+        self.enough = enough
+        self.told: list[str] = []
+
+    @override
+    def on_checkpoint_saved(self, uuid: str) -> None:
+        self.told.append(uuid)
+        if len(self.told) == self.enough:
+            self.stop_training("saved often enough")
+
+
+class CountedSaves(Rows):
+    """Rank 1 counts, and rank 0 has no callback."""
+
+    @override
+    def build_callbacks(self) -> Any:
+        return {"counts": Counts(3)} if self.context.rank == 1 else {}
+
+
+class Unkept(Rows):
+    """Has a state that no checkpoint can hold."""
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"thing": {1, 2}}
 
 
 AGGREGATED = {"aggregation_frequency": 3}
@@ -185,11 +227,23 @@ def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) 
         return {"weights": weights, **session.state_dict()}
 
 
+def fails_to_save(layout: Layout, folder: Path, *, times: int, **keywords: Any) -> tuple[str, list[str]]:
+    """How a training ends whose storage fails so many times, and the notices of this rank."""
+    channel = RecordingChannel()
+    with patch.object(saving, "PAUSES", (0.0, 0.0)), opened(layout, folder, channel=channel) as context:
+        context.storage = Failing(context.storage, times, CheckpointError("the dog ate it"))
+        try:
+            end = str(mt.Trainer(Rows(context), context).fit(**keywords).batches)
+        except CheckpointError as error:
+            end = str(error)
+    return end, [event.message for event in channel.of(Notice)]
+
+
 def failed(layout: Layout, folder: Path, **keywords: Any) -> str:
     """The error that ends a training."""
     try:
         train(layout, folder, **keywords)
-    except (TrialError, DataError, NonFiniteLoss) as error:
+    except (TrialError, DataError, NonFiniteLoss, CheckpointError) as error:
         return f"{type(error).__name__}: {error}"
     raise AssertionError("nothing went wrong")
 
@@ -236,6 +290,65 @@ class WeightedLoss(Rows):
         chosen = labels == 1
         loss = cross_entropy(self.model(images), labels, reduction="none")[chosen].sum()
         return mt.weighted(loss / max(1, int(chosen.sum())), int(chosen.sum()))
+
+
+class OftenNone(Rows):
+    """The loss is the mean over the samples of one class, and no number where a rank has none of them.
+
+    Batches of 16 of 33 samples: the last has a single one, and other ranks than the first have only a stand-in.
+    """
+
+    samples = 33
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        images, labels = batch
+        chosen = labels == 1
+        losses = cross_entropy(self.model(images), labels, reduction="none")
+        return mt.weighted((losses * chosen).sum() / chosen.sum(), int(chosen.sum()))
+
+
+class Scaled(Rows):
+    """With a parameter of one element, of which all ranks but the first hold nothing where it is split."""
+
+    @override
+    def build_model(self) -> Any:
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES), nn.PReLU())
+
+
+class TwoModels(Rows):
+    """Two models by name, each with an optimizer that the trial steps; rules split one of the models."""
+
+    @override
+    def build_model(self) -> Any:
+        body = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8))
+        return {"body": body, "head": nn.Linear(8, CLASSES)}
+
+    @override
+    def sharding_rules(self) -> Any:
+        return {r"body\.1\.weight": ("tensor", None), r"body\.3\.weight": (None, "tensor")}
+
+    @override
+    def build_optimizer(self, model: Any) -> Any:
+        return {
+            "body": torch.optim.AdamW(model["body"].parameters(), 0.01),
+            "head": torch.optim.SGD(model["head"].parameters(), 0.1),
+        }
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        return cross_entropy(self.model["head"](self.model["body"](batch[0])), batch[1])
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        self.context.backward(loss)
+        self.context.step_optimizer(self.optimizer["head"])
+        self.context.step_optimizer(self.optimizer["body"], clip_grads=lambda p: nn.utils.clip_grad_value_(p, 0.01))
+        return {"loss": loss}
+
+    @override
+    def evaluate_batch(self, batch: Any, batch_idx: int) -> Mapping[str, Any]:
+        return {"validation_loss": self.loss(batch)}
 
 
 class Manual(Rows):

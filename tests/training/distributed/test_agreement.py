@@ -40,6 +40,10 @@ class Steps(Clock):
         return 0.0
 
 
+def nothing() -> bool:
+    return False
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     mesh=st.sampled_from([(2, 1), (1, 2), (2, 2)]),
@@ -55,7 +59,7 @@ def test_all_ranks_stop_after_the_same_batch_however_fast_they_are(
         channel = RecordingChannel()
         if ranks.layout.rank == 0:
             channel.stop_at_poll(asked_at, Outcome.STOPPED)
-        leader = Leader(ranks, channel, Steps(steps), lambda: beats.append(ranks.layout.rank))
+        leader = Leader(ranks, channel, Steps(steps), lambda: beats.append(ranks.layout.rank), nothing)
         batches = 0
         while batches < 10_000:
             batches += 1
@@ -77,15 +81,40 @@ def test_slow_batches_are_each_asked_about() -> None:
         channel = RecordingChannel()
         if ranks.layout.rank == 0:
             channel.stop_at_poll(10)
-        leader = Leader(ranks, channel, Steps([1.0]), lambda: None)
+        leader = Leader(ranks, channel, Steps([1.0]), lambda: None, nothing)
         return next(batch for batch in range(1, 1000) if leader.stop_requested() is not None)
 
     assert on_ranks(2, 1, work) == [20, 20]  # a post after one batch, a look after the next
 
 
+def test_what_rank_0_has_to_tell_is_known_to_all_after_the_same_batch() -> None:
+    def work(ranks: Ranks) -> list[int]:
+        asked: list[int] = []
+
+        def has_news() -> bool:  # from the fourth time on, until all have heard it
+            asked.append(ranks.layout.rank)
+            return len(asked) >= 4
+
+        leader = Leader(ranks, RecordingChannel(), Steps([0.3, 0.01, 1.0]), lambda: None, has_news)
+        heard = []
+        for batch in range(1, 400):
+            assert leader.stop_requested() is None
+            if leader.news:
+                heard.append(batch)
+                leader.news = False
+                asked.clear()
+        leader.finish()
+        assert set(asked) <= {0}
+        return heard
+
+    first, *others = on_ranks(2, 2, work)
+    assert len(first) > 3
+    assert others == [first] * 3
+
+
 def test_a_word_that_is_under_way_when_training_ends_is_taken_in() -> None:
     def work(ranks: Ranks) -> list[int]:
-        leader = Leader(ranks, RecordingChannel(), Steps([1.0]), lambda: None)
+        leader = Leader(ranks, RecordingChannel(), Steps([1.0]), lambda: None, nothing)
         assert leader.stop_requested() is None
         leader.finish()
         leader.finish()
@@ -99,7 +128,7 @@ def test_the_word_for_a_held_trial_is_rank_0s() -> None:
         channel = RecordingChannel()
         if ranks.layout.rank == 0:
             channel.answers.extend([GoOn(7), StopRequest(Outcome.PAUSED)])
-        leader = Leader(ranks, channel, Steps([1.0]), lambda: None)
+        leader = Leader(ranks, channel, Steps([1.0]), lambda: None, nothing)
         return [leader.wait_for_word(), leader.wait_for_word()]
 
     assert on_ranks(2, 2, work) == [[GoOn(7), StopRequest(Outcome.PAUSED)]] * 4

@@ -17,13 +17,16 @@ from tests.training.distributed.jobs import (
     BadBatches,
     Few,
     Manual,
+    OftenNone,
     OtherData,
     OtherDataset,
     Rows,
+    Scaled,
     StepsByItself,
     StoppedByOne,
     Streamed,
     Told,
+    TwoModels,
     WeightedLoss,
     failed,
     train,
@@ -47,6 +50,8 @@ def agree(ranks: list[Told]) -> None:
         pytest.param(Few, 2, {"max_gradient_value": 0.01}, id="clipped by value"),
         pytest.param(WeightedLoss, 2, {}, id="losses with weights of their own"),
         pytest.param(WeightedLoss, 2, {"aggregation_frequency": 3}, id="and aggregated"),
+        pytest.param(OftenNone, 4, {}, id="weights, of which a rank may have none"),
+        pytest.param(OftenNone, 2, {"aggregation_frequency": 2}, id="none, and aggregated"),
         pytest.param(Manual, 2, {}, id="stepped by the trial"),
         pytest.param(Streamed, 2, {"global_batch_size": 16}, id="a stream"),
     ],
@@ -64,6 +69,15 @@ def test_two_epochs_give_the_numbers_of_one_slot(
     torch.testing.assert_close(together[0].weights, single.weights, rtol=0, atol=1e-5)
 
 
+def test_of_several_models_the_rules_may_split_one(crew: Crew, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"trial": TwoModels, "max_length": mt.Epoch(1)}
+    single = crew.run(train, (1, 1), tmp_path / "single", **arguments)[0]
+    together = crew.run(train, (1, 2), tmp_path, **arguments)
+    agree(together)
+    assert together[0].held < single.held
+    torch.testing.assert_close(together[0].weights, single.weights, rtol=0, atol=1e-5)
+
+
 def test_gradients_that_are_split_are_clipped_as_whole_ones(crew: Crew, tmp_path: Path) -> None:
     for hparams in ({"max_gradient_value": 0.01, "aggregation_frequency": 3}, {"max_gradient_norm": 0.01}):
         arguments: dict[str, Any] = {"hparams": hparams, "max_length": mt.Epoch(1)}
@@ -72,6 +86,19 @@ def test_gradients_that_are_split_are_clipped_as_whole_ones(crew: Crew, tmp_path
             together = crew.run(train, mesh, tmp_path, shard=shard, **arguments)
             agree(together)
             torch.testing.assert_close(together[0].weights, single.weights, rtol=0, atol=1e-5)
+
+
+def test_a_parameter_smaller_than_the_ranks_is_split_in_half_precision(crew: Crew, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {
+        "trial": Scaled,
+        "options": {"precision": "fp16-mixed"},
+        "hparams": {"max_gradient_norm": 0.1},
+        "max_length": mt.Batch(7),
+    }
+    single = crew.run(train, (1, 1), tmp_path / "single", **arguments)[0]
+    together = crew.run(train, (2, 1), tmp_path, shard=True, **arguments)
+    agree(together)
+    torch.testing.assert_close(together[0].weights, single.weights, rtol=0, atol=1e-3)
 
 
 def test_evaluation_over_ranks_gives_what_one_slot_gives(crew: Crew, tmp_path: Path) -> None:

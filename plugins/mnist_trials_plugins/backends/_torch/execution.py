@@ -23,6 +23,7 @@ from mnist_trials_plugins.backends._torch.random_state import (
     seed_of,
     set_determinism,
 )
+from mnist_trials_plugins.backends._torch.rules import resolve
 from mnist_trials_plugins.backends._torch.scaling import SplitScaling
 from mnist_trials_plugins.backends._torch.spreading import spread, units
 from mnist_trials_plugins.backends._torch.team import Team
@@ -48,6 +49,8 @@ class TorchExecution(Execution):
         dtype = _AUTOCAST.get(settings.precision)
         self._autocast = None if dtype is None else torch.autocast(kind, dtype=dtype)
         self._scaler = torch.amp.grad_scaler.GradScaler(kind) if dtype is torch.float16 else None
+        if self._scaler is not None:  # it begins with the first loss, which may be another rank's
+            self._scaler.scale(torch.zeros((), device=device))
         self._as_it_is = kind == "cpu" and self._parameters is torch.float32
         torch.set_num_threads(settings.slots[0].threads)
         set_determinism(settings.deterministic)
@@ -90,6 +93,10 @@ class TorchExecution(Execution):
             for unit in units(model):
                 unit.compile()  # type: ignore[no-untyped-call] # in place: the names of parameters stay as they are
         return model
+
+    @override
+    def check_rules(self, model: torch.nn.Module, rules: Rules, ranks: int) -> None:
+        resolve(rules, model, ranks)
 
     @override
     def to_device(self, batch: Any) -> Any:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import Counter
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import torch.distributed as dist
 from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
@@ -50,7 +50,7 @@ def meet(layout: Layout, backend: str) -> None:
 def _store(layout: Layout) -> Store:
     url = urlsplit(layout.rendezvous)
     if url.scheme == "file" and url.path:
-        return FileStore(url.path, layout.size)
+        return FileStore(unquote(url.path), layout.size)
     if url.scheme == "tcp" and url.hostname and url.port:
         host, port, hosts = url.hostname, url.port, layout.rank == 0
     elif url.scheme == "env":

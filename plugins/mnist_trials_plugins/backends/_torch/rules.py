@@ -101,6 +101,15 @@ def _problems_of(name: str, wanted: Dims, model: nn.Module, ranks: int) -> Itera
     module = model.get_submodule(name.rpartition(".")[0])
     if _TENSOR in wanted and type(module) not in _BY_WEIGHT:
         yield f"{name!r} belongs to a {type(module).__name__}; only Linear and Embedding can be split"
+    if _TENSOR in wanted and len(sharers := _sharers(parameter, model)) > 1:
+        yield f"{name!r} is shared by {' and '.join(map(repr, sharers))}; what several modules share stays whole"
+    if _TENSOR in wanted and isinstance(module, nn.Embedding) and module.max_norm is not None:
+        yield f"{name!r} belongs to an Embedding with max_norm, which cannot be split"
+
+
+def _sharers(parameter: nn.Parameter, model: nn.Module) -> list[str]:
+    """The names of the modules that have `parameter` as their own."""
+    return [name for name, module in model.named_modules() if any(p is parameter for p in module._parameters.values())]
 
 
 def _split(name: str, parameters: Mapping[str, Dims], model: nn.Module, problems: list[str]) -> Split | None:

@@ -73,7 +73,7 @@ class _LocalView:
 
     def gradients(self) -> list[torch.Tensor]:
         """Those that lie here."""
-        return [part.grad for part in self.param_groups[0]["params"]]
+        return [part.grad for part in self.param_groups[0]["params"] if part.numel() > 0]  # small ones lie elsewhere
 
 
 @torch.no_grad()
