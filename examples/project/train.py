@@ -1,7 +1,8 @@
 """Trains the trial from a script of your own.
 
-`python train.py` runs it here and now. The same file is a trial of an experiment, with its hyperparameters, logs,
-checkpoints and restarts, when a config says `entrypoint: python3 train.py --epochs 1` in place of `trial:MNISTTrial`.
+`python3 train.py` runs it here and now, and `python3 -m mnist_trials.launch.torch_distributed python3 train.py` on all
+slots of this machine. Either line is a trial of an experiment too, with its hyperparameters, logs, checkpoints and
+restarts, when a config has it as its `entrypoint` in place of `trial:MNISTTrial`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def main() -> None:
     with mt.init(config=Path(__file__).with_name("const.yaml")) as context:
         trainer = mt.Trainer(MNISTTrial(context), context)
         result = trainer.fit(max_length=mt.Epoch(arguments.epochs))
-        print(f"After {result.batches} batches: {dict(result.metrics)}")
+        if context.rank == 0:  # of as many processes as there are slots; all of them have the same result
+            print(f"After {result.batches} batches: {dict(result.metrics)}")
 
 
 if __name__ == "__main__":
