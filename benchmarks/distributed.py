@@ -24,10 +24,10 @@ from train import HYPERPARAMETERS, TRIALS, machine, spread
 
 HERE = Path(__file__).parent
 SLOTS = 2
-SCALING = [  # model, samples per batch and slot, first and last measured step
-    ("MNISTLinear", 256, 50, 350),
-    ("MNISTLinear", 1024, 20, 100),
-    ("TutorialCNN", 64, 20, 120),
+SCALING = [  # model, samples per batch, whether these are split over the slots or each has so many; measured steps
+    ("MNISTLinear", 256, True, 50, 350),
+    ("MNISTLinear", 256, False, 50, 350),
+    ("TutorialCNN", 64, False, 20, 120),
 ]
 EVENTS = (500, 4500)  # first and last measured step, an event each
 Figures = dict[str, float]
@@ -89,7 +89,7 @@ def scaling(rounds: int, environment: dict[str, str]) -> Iterator[str]:
     )
     yield f"| {' | '.join(heads)} |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for (model, share, first, last), split in product(SCALING, (False, True)):
+    for model, share, split, first, last in SCALING:
         found: dict[tuple[str, int], list[float]] = {}
         for name, ranks in turns(rounds, list(product(("ours", "by hand"), (1, SLOTS)))):
             batch = share if split else share * ranks
