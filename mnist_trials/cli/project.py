@@ -61,8 +61,8 @@ COMMANDS = (
         group="Start",
         summary="write a small project: trial.py, train.py and configs",
         description=(
-            "const.yaml, dist_random.yaml, adaptive.yaml and train.py run as they are. distributed.yaml is for several "
-            "slots per trial, which this version refuses."
+            "Each config runs as it is, and so does train.py; distributed.yaml needs a machine with two cores or two "
+            "devices."
         ),
         run=_init,
         configure=_arguments,

@@ -9,7 +9,7 @@ from mnist_trials.plugin import CheckpointStorage, get_plugins
 
 @pytest.fixture
 def storage(tmp_path: Path) -> CheckpointStorage:
-    storage: CheckpointStorage = get_plugins().find("checkpoint_storage", "directory").factory({}, tmp_path / "root")
+    storage: CheckpointStorage = get_plugins().find("checkpoint_storage", "directory").factory({}, tmp_path / "kept")
     return storage
 
 

@@ -174,10 +174,10 @@ def test_a_disk_that_fails_leaves_nothing(
     monkeypatch.setenv("MNIST_TRIALS_FAULT", f"{point}:{action}")
     with pytest.raises(CheckpointError) as error:
         write_checkpoint(storage, "first", content)
-    assert str(error.value).startswith(f"The checkpoint 'first' could not be written to {tmp_path}/root/.tmp-first: ")
+    assert str(error.value).startswith(f"The checkpoint 'first' could not be written to {tmp_path}/kept/.tmp-first: ")
     assert cause in str(error.value)
     assert storage.ids() == []
-    assert list((tmp_path / "root").iterdir()) == []
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_a_checkpoint_beyond_the_limit_for_files_is_an_error_of_its_own(
@@ -196,8 +196,8 @@ def test_a_checkpoint_beyond_the_limit_for_files_is_an_error_of_its_own(
 def test_a_place_that_cannot_be_written_is_named(
     storage: CheckpointStorage, content: CheckpointContent, tmp_path: Path
 ) -> None:
-    (tmp_path / "root").write_text("in the way")
-    with pytest.raises(CheckpointError, match=f"could not be begun in {tmp_path}/root"):
+    (tmp_path / "kept").write_text("in the way")
+    with pytest.raises(CheckpointError, match=f"could not be begun in {tmp_path}/kept"):
         write_checkpoint(storage, "first", content)
 
 
@@ -224,14 +224,14 @@ def test_killed_at_any_fault_point_a_checkpoint_is_whole_or_absent(
     storage: CheckpointStorage, content: CheckpointContent, tmp_path: Path
 ) -> None:
     program = Path(__file__).with_name("killed_writer.py")
-    subprocess.run([sys.executable, program, tmp_path / "root", *POINTS], check=True, timeout=120)
+    subprocess.run([sys.executable, program, tmp_path / "kept", *POINTS], check=True, timeout=120)
     assert storage.ids() == ["checkpoint.committed"]
     for point in POINTS:
         if point not in storage.ids():
             write_checkpoint(storage, point, content)
         with storage.fetch(point) as folder:
             verify(folder)
-    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == POINTS
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == POINTS
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

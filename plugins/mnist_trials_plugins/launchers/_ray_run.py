@@ -5,19 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, final
 
 from typing_extensions import override
 
 from mnist_trials.events import Notice, Request, StopRequest, WorkersExited, WorkersLaunched, from_json
 from mnist_trials.plugin import Deliver, WorkerHandle, WorkerSpec
-from mnist_trials_plugins.launchers._log import LineMarker, RotatingLog
 from mnist_trials_plugins.launchers._ray_cluster import Cluster
 from mnist_trials_plugins.launchers._ray_code import Code, Parcel
 from mnist_trials_plugins.launchers._ray_crew import CannotStart, Crew, in_words
 from mnist_trials_plugins.launchers._ray_share import Share
-from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, explain, not_started
+from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, not_started
+from mnist_trials_plugins.launchers._run_log import RunLog
 
 _LOOK_SECONDS: Final = 0.1  # how long the end of a hold may lie unseen
 _EVENTS: Final = "events"
@@ -50,9 +49,7 @@ class RayHandle(WorkerHandle):
         self._gone = threading.Event()
         self._codes: list[int | None] = [None] * len(self._specs)
         self._reason: str | None = None
-        self._markers = {spec.rank: LineMarker(f"[rank={spec.rank}] ".encode()) for spec in specs if spec.size > 1}
-        self._log: RotatingLog | None = None
-        self._log_failed = False
+        self._log = RunLog(self._specs, self._say)
 
     @override
     def start(self, deliver: Deliver) -> None:
@@ -88,7 +85,7 @@ class RayHandle(WorkerHandle):
 
     def _run(self) -> None:
         try:
-            self._log = RotatingLog(Path(self._specs[0].log_path))
+            self._log.open()
             self._start()
             self._attend()
         except CannotStart as error:
@@ -186,26 +183,12 @@ class RayHandle(WorkerHandle):
             self._crew.kill()
 
     def _on_output(self, rank: int, data: bytes) -> None:
-        marker = self._markers.get(rank)
-        self._write(marker.feed(data) if marker else data)
-
-    def _write(self, data: bytes) -> None:
-        if self._log is None:
-            return
-        try:
-            self._log.write(data)
-        except OSError as error:  # a full disk is no reason to end the trial
-            if not self._log_failed:
-                self._log_failed = True
-                self._say(f"Output of the trial is lost, its log cannot be written: {explain(error)}")
+        self._log.take(rank, data)
 
     def _finish(self) -> None:
         with suppress(Exception):  # a cluster that is gone has nothing to be given back to
             self._crew.dismiss()
-        for marker in self._markers.values():
-            self._write(marker.finish())
-        if self._log is not None:
-            self._log.close()
+        self._log.close()
         with self._lock:
             self._over = True
         first = self._specs[0]

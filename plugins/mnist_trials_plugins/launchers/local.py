@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import final
 
 from typing_extensions import override
@@ -27,10 +26,10 @@ from mnist_trials.plugin import (
     hookimpl,
     refuse_unknown,
 )
-from mnist_trials_plugins.launchers._log import LineMarker, RotatingLog
 from mnist_trials_plugins.launchers._meeting import clear_meeting, free_port, meeting_by_file, one_machine_variables
 from mnist_trials_plugins.launchers._pump import Pump
-from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, explain, not_started
+from mnist_trials_plugins.launchers._reasons import KILLED_BEFORE, not_started
+from mnist_trials_plugins.launchers._run_log import RunLog
 from mnist_trials_plugins.launchers._worker import Worker
 
 
@@ -51,9 +50,7 @@ class LocalHandle(WorkerHandle):
         self._killed = False
         self._reason: str | None = None
         self._gone = threading.Event()
-        self._log: RotatingLog | None = None
-        self._log_failed = False
-        self._markers = {spec.rank: LineMarker(f"[rank={spec.rank}] ".encode()) for spec in specs if spec.size > 1}
+        self._log = RunLog(self._specs, self._say)
 
     @override
     def start(self, deliver: Deliver) -> None:
@@ -85,7 +82,7 @@ class LocalHandle(WorkerHandle):
 
     def _start_all(self) -> None:
         try:
-            self._log = RotatingLog(Path(self._specs[0].log_path))
+            self._log.open()
             clear_meeting(self._specs[0])
             port = free_port()
             for spec in self._specs:
@@ -120,8 +117,7 @@ class LocalHandle(WorkerHandle):
             worker.hold_events(hold)
 
     def _on_output(self, rank: int, data: bytes) -> None:
-        marker = self._markers.get(rank)
-        self._write(marker.feed(data) if marker else data)
+        self._log.take(rank, data)
 
     def _on_ended(self, worker: Worker, exit_code: int) -> None:
         if exit_code != 0:  # the others would wait for it for ever
@@ -140,10 +136,7 @@ class LocalHandle(WorkerHandle):
             self._on_all_gone()
 
     def _on_all_gone(self) -> None:
-        for marker in self._markers.values():
-            self._write(marker.finish())
-        if self._log is not None:
-            self._log.close()
+        self._log.close()
         clear_meeting(self._specs[0])
         codes = [worker.exit_code for worker in self._workers]
         codes += [None] * (len(self._specs) - len(codes))
@@ -153,17 +146,9 @@ class LocalHandle(WorkerHandle):
         )
         self._gone.set()
 
-    def _write(self, data: bytes) -> None:
-        if self._log is None:
-            return
-        try:
-            self._log.write(data)
-        except OSError as error:  # a full disk is no reason to end the trial
-            if not self._log_failed:
-                self._log_failed = True
-                message = f"Output of the trial is lost, its log cannot be written: {explain(error)}"
-                first = self._specs[0]
-                self._deliver(Notice(trial_id=first.trial_id, run=first.run, message=message))
+    def _say(self, message: str) -> None:
+        first = self._specs[0]
+        self._deliver(Notice(trial_id=first.trial_id, run=first.run, message=message))
 
 
 @final

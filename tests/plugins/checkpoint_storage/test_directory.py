@@ -123,7 +123,7 @@ def test_an_unknown_checkpoint_gets_the_nearest_name(tmp_path: Path) -> None:
 
 def test_everything_is_made_durable_before_it_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[tuple[str, list[str]]] = []
-    storage = make({"container_path": str(tmp_path / "new" / "root")})
+    storage = make({"container_path": str(tmp_path / "new" / "place")})
 
     def record(descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -131,13 +131,13 @@ def test_everything_is_made_durable_before_it_is_visible(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "fsync", record)
     write(storage, "first")
-    staging = "new/root/.tmp-first"
+    staging = "new/place/.tmp-first"
     assert synced == [
         (".", []),  # so that the new folders themselves survive a power cut
         ("new", []),
         *((f"{staging}/{name}", []) for name in ("empty", "model.safetensors", "state.json", "manifest.json")),
         (staging, []),
-        ("new/root", ["first"]),
+        ("new/place", ["first"]),
     ]
 
 

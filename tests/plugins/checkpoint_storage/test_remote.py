@@ -82,8 +82,8 @@ class Failing(MemoryFileSystem):
 def storage_on(files: Any, staging: Path, clock: SteppedClock | None = None, **more: Any) -> RemoteStorage:
     clock = clock or SteppedClock()
     remote = Remote(
-        connect=lambda: (files, "/root"),
-        **{"url": "memory://root", "access": "Look at the options.", "secrets": (SECRET,), **more},
+        connect=lambda: (files, "/kept"),
+        **{"url": "memory://kept", "access": "Look at the options.", "secrets": (SECRET,), **more},
     )
     return RemoteStorage(remote, staging, Retry(clock=clock, wait=clock.wait))
 
@@ -157,7 +157,7 @@ def test_a_commit_that_fails_for_good_fails_at_once_and_leaves_nothing(
             said = str(raised)
         else:
             break
-        assert "'first' could not be stored in memory://root" in said
+        assert "'first' could not be stored in memory://kept" in said
         assert SECRET not in said
         files.fault = lambda _n, _name: None
         assert storage.ids() == []
@@ -175,7 +175,7 @@ def test_a_place_that_does_not_answer_is_given_up_after_a_minute_with_growing_pa
     files.fault = lambda _n, _name: TimeoutError(f"nobody at home, {SECRET}")
     with pytest.raises(CheckpointError) as error:
         storage.begin("first")
-    assert "'first' could not be begun in memory://root: it did not answer as it should, tried" in str(error.value)
+    assert "'first' could not be begun in memory://kept: it did not answer as it should, tried" in str(error.value)
     assert "nobody at home, ***. Check the network and the service" in str(error.value)
     assert error.value.__cause__ is None  # it would be printed, with what it tells
     assert 40.0 < clock.now <= 60.0
@@ -186,7 +186,7 @@ def test_a_place_that_does_not_answer_is_given_up_after_a_minute_with_growing_pa
 def test_an_error_without_secrets_is_kept_as_the_cause(tmp_path: Path) -> None:
     files = Failing()
     files.fault = lambda _n, _name: ValueError("odd")
-    with pytest.raises(CheckpointError, match=r"could not be listed in memory://root: ValueError: odd\.") as error:
+    with pytest.raises(CheckpointError, match=r"could not be listed in memory://kept: ValueError: odd\.") as error:
         storage_on(files, tmp_path).ids()
     assert isinstance(error.value.__cause__, ValueError)
 
@@ -258,7 +258,7 @@ def test_the_manifest_is_the_last_to_come_and_the_first_to_go(tmp_path: Path) ->
     storage = storage_on(files, tmp_path, whole_puts=True)
 
     def look(_n: int, name: str) -> None:
-        seen.append((name, f"/root/first/{MANIFEST}" in files.store, len(files.store)))
+        seen.append((name, f"/kept/first/{MANIFEST}" in files.store, len(files.store)))
 
     files.fault = look
     write(storage, "first")
@@ -278,17 +278,17 @@ def test_where_files_grow_while_they_are_uploaded_the_manifest_gets_its_name_whe
     files.fault = lambda _n, name: seen.append((name, sorted(files.store)))
     storage.commit("first")
     ((_, before),) = [entry for entry in seen if entry[0] == "mv"]
-    assert f"/root/first/{MANIFEST}" not in before
-    assert "/root/first/.manifest.part" in before
+    assert f"/kept/first/{MANIFEST}" not in before
+    assert "/kept/first/.manifest.part" in before
 
 
 def test_a_writer_killed_while_it_gives_the_manifest_its_name_leaves_a_checkpoint_or_none(tmp_path: Path) -> None:
     files = Failing()
     storage = storage_on(files, tmp_path)
     write(storage, "first")
-    files.pipe_file("/root/first/.manifest.part", FILES[MANIFEST])  # it was copied, and not yet removed
+    files.pipe_file("/kept/first/.manifest.part", FILES[MANIFEST])  # it was copied, and not yet removed
     assert content(storage, "first") == FILES
-    files.mv(f"/root/first/{MANIFEST}", "/root/first/.manifest.part")  # it was not yet copied
+    files.mv(f"/kept/first/{MANIFEST}", "/kept/first/.manifest.part")  # it was not yet copied
     assert storage.ids() == []
     write(storage, "first")
     assert content(storage, "first") == FILES
