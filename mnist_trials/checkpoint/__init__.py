@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_trials.checkpoint.content import CheckpointContent as CheckpointContent
+    from mnist_trials.checkpoint.ids import new_checkpoint_id as new_checkpoint_id
     from mnist_trials.checkpoint.manifest import Manifest as Manifest
     from mnist_trials.checkpoint.manifest import read_manifest as read_manifest
+    from mnist_trials.checkpoint.parts import Gathering as Gathering
+    from mnist_trials.checkpoint.parts import Parts as Parts
     from mnist_trials.checkpoint.reader import read_checkpoint as read_checkpoint
     from mnist_trials.checkpoint.verification import verify as verify
     from mnist_trials.checkpoint.writer import Snapshot as Snapshot
-    from mnist_trials.checkpoint.writer import new_checkpoint_id as new_checkpoint_id
     from mnist_trials.checkpoint.writer import take_snapshot as take_snapshot
     from mnist_trials.checkpoint.writer import write_checkpoint as write_checkpoint
     from mnist_trials.checkpoint.writer import write_snapshot as write_snapshot
 
 _HOMES = {
     "CheckpointContent": "content",
+    "Gathering": "parts",
     "Manifest": "manifest",
+    "Parts": "parts",
     "Snapshot": "writer",
-    "new_checkpoint_id": "writer",
+    "new_checkpoint_id": "ids",
     "read_checkpoint": "reader",
     "read_manifest": "manifest",
     "take_snapshot": "writer",
@@ -35,7 +39,9 @@ _HOMES = {
 
 __all__ = [
     "CheckpointContent",
+    "Gathering",
     "Manifest",
+    "Parts",
     "Snapshot",
     "new_checkpoint_id",
     "read_checkpoint",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from mnist_trials.records import MetricValues
-
-if TYPE_CHECKING:
-    import torch
 
 
 @final
@@ -17,10 +14,11 @@ if TYPE_CHECKING:
 class CheckpointContent:
     """A trial's whole state at one point of its training.
 
-    Tensors may lie on any device when they are written; they come back on the CPU.
+    Tensors may lie on any device when they are written, or be a `Spread`, of which several ranks hold parts; they come
+    back whole, on the CPU.
     """
 
-    model: Mapping[str, torch.Tensor]  # parameters and buffers by name
+    model: Mapping[str, Any]  # parameters and buffers by name: tensors, or what is spread
     state: Mapping[str, Any]  # all the rest, nested; mnist_trials.checkpoint.tensors says what may be in it
     batches: int
     epochs: float

@@ -1,4 +1,4 @@
-"""Tensors by name as a safetensors file, and which of them share memory.
+"""Tensors by name as a safetensors file.
 
 The format is that of https://github.com/huggingface/safetensors: the length of the header in 8 bytes, the header in
 JSON, then the tensors one after another without gaps, wide element types first. It is written and read here and not by
@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from mnist_trials.checkpoint.manifest import FileEntry, View
+from mnist_trials.checkpoint.sharing import view_of
+from mnist_trials.plugin import Spread
 
 DTYPES: Final[dict[torch.dtype, str]] = {
     torch.float64: "F64",
@@ -47,71 +49,48 @@ RESERVED: Final = "__metadata__"
 """The one name that no tensor can have in the file."""
 
 
-def storable(tensor: torch.Tensor) -> torch.Tensor:
+def storable(tensor: torch.Tensor | Spread) -> torch.Tensor | Spread:
     """`tensor` apart from the autograd graph, with its values laid out in memory (no lazy conjugation or sign).
 
-    Memory shared with other tensors stays shared on CPU and CUDA.
+    Memory shared with other tensors stays shared on CPU and CUDA. One that is spread over ranks stays as it is.
 
     Raises:
         TypeError: the file format has no place for such a tensor; the text says what to do.
     """
+    if isinstance(tensor, Spread):
+        _require_known(tensor.dtype)
+        return tensor
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise TypeError(f"a {type(tensor).__qualname__}: save a plain tensor made from it")
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         raise TypeError(f"a tensor of layout {tensor.layout}: save `.to_dense()` or `.dequantize()` of it")
     if tensor.device.type == "meta":
         raise TypeError("a tensor on the device 'meta', which has no values: save it after it was filled")
-    if tensor.dtype not in DTYPES:
-        raise TypeError(f"a tensor of {tensor.dtype}: save it as one of {', '.join(map(str, DTYPES))}")
+    _require_known(tensor.dtype)
     tensor = tensor.detach().resolve_conj().resolve_neg()
     return tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()
 
 
-def shared(tensors: Mapping[str, torch.Tensor]) -> dict[str, View]:
-    """Which of `tensors` (each `storable`) are views into another one of them, and which views.
-
-    The one that is kept is the largest contiguous one; tensors that overlap only in part are nobody's views.
-    """
-    groups: dict[tuple[torch.device, int, torch.dtype], list[str]] = {}
-    for name, tensor in tensors.items():
-        if tensor.numel():
-            memory = (tensor.device, tensor.untyped_storage().data_ptr(), tensor.dtype)
-            groups.setdefault(memory, []).append(name)
-    views: dict[str, View] = {}
-    for names in groups.values():
-        if len(names) > 1:
-            views.update(_views({name: tensors[name] for name in names}))
-    return views
+def _require_known(dtype: torch.dtype) -> None:
+    if dtype not in DTYPES:
+        raise TypeError(f"a tensor of {dtype}: save it as one of {', '.join(map(str, DTYPES))}")
 
 
-def _views(group: Mapping[str, torch.Tensor]) -> Iterable[tuple[str, View]]:
-    bases: list[tuple[str, torch.Tensor]] = []
-    for name, tensor in sorted(group.items(), key=lambda item: (not item[1].is_contiguous(), -item[1].numel())):
-        base = next((base for base in bases if _within(tensor, base[1])), None)
-        if base is not None:
-            offset = int(tensor.storage_offset() - base[1].storage_offset())
-            yield name, View(base[0], offset, tuple(tensor.shape), tensor.stride())
-        elif tensor.is_contiguous():
-            bases.append((name, tensor))
+Gather = Callable[[Spread], torch.Tensor]
+"""Puts together a tensor that is spread over ranks. What it returns may be overwritten by the next call."""
 
 
-def _within(tensor: torch.Tensor, base: torch.Tensor) -> bool:
-    start = tensor.storage_offset() - base.storage_offset()
-    last = start + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return start >= 0 and last < base.numel()
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileEntry:
-    """Write `tensors` (each `storable`) to a new file.
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor | Spread], gather: Gather) -> FileEntry:
+    """Write `tensors` (each `storable`) to a new file; those spread over ranks are gathered one after the other.
 
     Raises:
         OSError: the file cannot be written.
     """
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     digest = hashlib.sha256()
     size = 0
     with path.open("xb") as file:
-        for part in _parts(ordered):
+        for part in _parts(ordered, gather):
             file.write(part)
             digest.update(part)
             size += len(part)
@@ -161,30 +140,21 @@ def _tensors_in(content: memoryview) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def view_of(base: torch.Tensor, view: View) -> torch.Tensor:
-    """The view of `base` (contiguous) that `view` describes.
-
-    Raises:
-        RuntimeError: it reaches beyond `base`.
-    """
-    return base.as_strided(view.shape, view.stride, base.storage_offset() + view.offset)
-
-
-def _header(tensors: Iterable[tuple[str, torch.Tensor]]) -> bytes:
+def _header(tensors: Iterable[tuple[str, torch.Tensor | Spread]]) -> bytes:
     header: dict[str, Any] = {RESERVED: {"format": "pt"}}
     end = 0
     for name, tensor in tensors:
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     return text + b" " * (-len(text) % 8)
 
 
-def _parts(tensors: Sequence[tuple[str, torch.Tensor]]) -> Iterator[bytes | memoryview]:
+def _parts(tensors: Sequence[tuple[str, torch.Tensor | Spread]], gather: Gather) -> Iterator[bytes | memoryview]:
     header = _header(tensors)
     yield len(header).to_bytes(8, "little") + header
     for _, tensor in tensors:
-        yield _bytes(tensor)
+        yield _bytes(gather(tensor) if isinstance(tensor, Spread) else tensor)
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:

@@ -8,7 +8,8 @@
 - torch tensors of every type that a safetensors file holds, of any shape, stride and device; they come back on the
   CPU, without gradients, as plain tensors. Tensors that are the same memory come back as the same memory, where one of
   them is contiguous and holds the others whole;
-- numpy arrays and scalars, but for structured ones and Python objects.
+- numpy arrays and scalars, but for structured ones and Python objects;
+- a `Spread`, which comes back as a tensor, whole.
 
 Anything else is refused by its dotted path. In JSON, a map with a single key that begins with `$` is a value that
 JSON does not know, such as `{"$tuple": [1, 2]}`; every other value stands for itself.
@@ -27,8 +28,10 @@ import numpy as np
 import torch
 
 from mnist_trials.checkpoint.manifest import View
-from mnist_trials.checkpoint.safetensors_file import RESERVED, shared, storable, view_of
+from mnist_trials.checkpoint.safetensors_file import RESERVED, storable
+from mnist_trials.checkpoint.sharing import shared, view_of
 from mnist_trials.errors import CheckpointError
+from mnist_trials.plugin import Spread
 
 _DEEPEST: Final = 200
 _JSON_INT: Final = 1 << 63
@@ -44,7 +47,7 @@ _TENSOR_ARRAYS: Final = frozenset(
 )
 
 
-def encode(state: Mapping[str, Any]) -> tuple[Any, dict[str, torch.Tensor]]:
+def encode(state: Mapping[str, Any]) -> tuple[Any, dict[str, torch.Tensor | Spread]]:
     """`state` as strict JSON, and the tensors it refers to by name; they may share memory with those in `state`.
 
     Raises:
@@ -74,7 +77,7 @@ def decode(document: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 @final
 class _Encoder:
     def __init__(self) -> None:
-        self.tensors: dict[str, torch.Tensor] = {}
+        self.tensors: dict[str, torch.Tensor | Spread] = {}
         self.places: dict[str, dict[str, Any]] = {}  # name of a tensor to where the document refers to it
         self._path: list[str] = []
         self._by_type: dict[type, Callable[[Any], Any]] = {
@@ -96,7 +99,7 @@ class _Encoder:
         by_type = self._by_type.get(type(value))
         if by_type is not None:
             return by_type(value)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor | Spread):
             return {"$tensor": self._put(value)}
         if isinstance(value, np.generic):
             return self._encode_scalar(value)
@@ -139,7 +142,7 @@ class _Encoder:
         if dtype.kind not in _RAW_KINDS or np.dtype(dtype.str) != dtype:  # the latter: structured ones and metadata
             raise self._refuse(f"a numpy value of dtype {dtype}: save it as numbers, text or bytes")
 
-    def _put(self, tensor: torch.Tensor) -> dict[str, Any]:
+    def _put(self, tensor: torch.Tensor | Spread) -> dict[str, Any]:
         try:
             stored = storable(tensor)
         except TypeError as error:

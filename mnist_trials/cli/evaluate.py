@@ -1,4 +1,4 @@
-"""`evaluate`: the validation set on a checkpoint."""
+"""`evaluate`: the validation or test set on a checkpoint."""
 
 from __future__ import annotations
 
@@ -65,13 +65,15 @@ def _evaluate(call: Invocation) -> int:
                 "trial_id": manifest.trial_id,
                 "batches": manifest.batches,
                 "epochs": manifest.epochs,
+                "split": call.arguments.split,
                 "dataset": said.dataset,
                 "metrics": metrics,
             }
         )
     for line in said.lines:
         call.screen.say(line)
-    call.screen.say(f"checkpoint {checkpoint.uuid} of trial {trial} at batch {manifest.batches}:")
+    on = " on the test data" if call.arguments.split == "test" else ""
+    call.screen.say(f"checkpoint {checkpoint.uuid} of trial {trial} at batch {manifest.batches}{on}:")
     call.screen.say(f"  {metrics_text(finite(metrics))}")
     return 0
 
@@ -85,7 +87,7 @@ def _evaluated(call: Invocation, checkpoint: Found, said: _Said) -> dict[str, fl
 
     name, _ = resolve_backend(get_plugins(), PluginChoice(AUTO))
     trial = load_trial(checkpoint.folder, backend=name, data_root=checkpoint.data_root, channel=said)
-    return evaluate(trial, trial.context)
+    return evaluate(trial, trial.context, call.arguments.split)
 
 
 @contextmanager
@@ -117,6 +119,12 @@ def _asked_for(call: Invocation) -> Iterator[Found]:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help=WHICH)
     parser.add_argument("--experiment", metavar="EXP", type=lookup.experiment_id, help="one of its checkpoints")
+    parser.add_argument(
+        "--split",
+        choices=("validation", "test"),
+        default="validation",
+        help="on which data: those of build_data, or of the trial's build_test_data",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--best", action="store_true", help="that of the best validation (the default)")
     which.add_argument("--latest", action="store_true", help="the newest one")
@@ -126,7 +134,7 @@ COMMANDS = (
     Command(
         name="evaluate",
         group="Checkpoints",
-        summary="run the validation set on a checkpoint",
+        summary="run the validation or test set on a checkpoint",
         run=_evaluate,
         configure=_arguments,
     ),

@@ -21,9 +21,7 @@ def _export(call: Invocation) -> int:
     from mnist_trials.checkpoint import read_checkpoint
 
     target = Path(call.arguments.to)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        what = "is not empty" if target.is_dir() else "is not a folder"
-        raise UsageError(f"{target} {what}; --to takes a folder that is empty or not there")
+    require_empty(target)
     with found(call, call.arguments.checkpoint) as checkpoint:
         manifest, content = read_checkpoint(checkpoint.folder, weights_only=True)
     tensors = {name: {"shape": list(t.shape), "dtype": str(t.dtype)[6:]} for name, t in content.model.items()}
@@ -48,6 +46,17 @@ def _export(call: Invocation) -> int:
         call.screen.document({"directory": str(target.absolute()), "metadata": metadata})
     call.screen.say(f"Wrote model.safetensors and metadata.json into {target}.")
     return 0
+
+
+def require_empty(target: Path) -> None:
+    """Check that the folder `target` of --to is empty, or not there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        what = "is not empty" if target.is_dir() else "is not a folder"
+        raise UsageError(f"{target} {what}; --to takes a folder that is empty or not there")
 
 
 def _write(target: Path, model: Mapping[str, torch.Tensor], metadata: dict[str, Any]) -> None:

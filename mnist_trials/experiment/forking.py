@@ -10,6 +10,7 @@ from typing import Any
 
 from mnist_trials.experiment import submission
 from mnist_trials.experiment.home import ExperimentFiles
+from mnist_trials.experiment.modes import mode_of
 from mnist_trials.experiment.submission import Submission
 from mnist_trials.store import open_reader
 from mnist_trials.store.rows import ExperimentRow
@@ -24,7 +25,7 @@ def check_fork(
     *,
     overrides: Sequence[str] = (),
     launcher: str | None = None,
-    slots: int | None = None,
+    slots: submission.Slots | None = None,
     data_root: str | Path | None = None,
     name: str | None = None,
     test: bool = False,
@@ -47,7 +48,9 @@ def check_fork(
         data_root=data_root or row.options.get("data_root"),
         name=name,
         test=test,
+        mode=mode_of(row.options),
         home=home,
+        paths_from=row.options.get(submission.PATHS_FROM),
     )
     kept = {key: value for key, value in row.options.items() if key == "started_in"}
     return replace(checked, options={**checked.options, **kept, OPTION: experiment_id})

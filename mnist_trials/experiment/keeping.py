@@ -8,6 +8,8 @@ Somebody needs, whatever the config says:
 - of any trial, one whose weights a trial that has not ended began with, or will;
 - one that the trials of another experiment, not ended yet, start from.
 
+A new checkpoint counts once it was verified where it lies: until then those that it will take the place of stay.
+
 What is not kept becomes DELETING in the transaction of the event that made it so, and is deleted after the commit.
 """
 
@@ -47,6 +49,8 @@ class Keeper:
         self._retention = Retention(policy, self._is_needed)
         self._budget = ByteBudget(self._limit, smaller_is_better=smaller)
         self._there: dict[str, SavedCheckpoint] = {}
+        self._awaited: dict[str, tuple[SavedCheckpoint, int]] = {}  # not verified yet, each with its bytes
+        self._unverified: list[str] = []  # of those, the ones that nobody was told to verify
         self._elsewhere: frozenset[str] = frozenset()  # what other experiments start from
         self._loaded = False
         self._surplus: list[SavedCheckpoint] = []
@@ -69,11 +73,37 @@ class Keeper:
 
     def saved(self, transaction: Transaction, trial_id: int, info: CheckpointInfo) -> None:
         """There is a new checkpoint; its row is written, and its trial has it among its own."""
+        self._await(self._as_saved(trial_id, info, transaction.sequence), info.bytes)
+
+    def unverified(self) -> list[str]:
+        """The checkpoints that are to be verified, each told once."""
+        told, self._unverified = self._unverified, []
+        return told
+
+    def verified(self, transaction: Transaction, results: Iterable[tuple[str, str]]) -> list[tuple[int, str]]:
+        """Put on record what is wrong with each of some checkpoints ("" for nothing).
+
+        Returns what to tell people: of which trial, and what. One that was given up in the meantime says nothing.
+        """
         self._look_elsewhere(transaction)
-        self._add(self._as_saved(trial_id, info, transaction.sequence), info.bytes)
+        told = []
+        for uuid, damage in results:
+            checkpoint, size = self._awaited.pop(uuid, (None, 0))
+            if checkpoint is None:
+                continue
+            if damage:
+                transaction.damage_checkpoint(self._experiment_id, checkpoint.trial_id, uuid)
+                self._drop_from_trials(transaction, [checkpoint])
+                told.append((checkpoint.trial_id, f"the checkpoint {uuid} is damaged; those before it stay: {damage}"))
+            else:
+                transaction.checkpoint_verified(uuid)
+                self._add(checkpoint, size)
+            self._trials.changed.add(checkpoint.trial_id)
+        return told
 
     def lost(self, uuid: str) -> None:
         """A checkpoint turned out to be damaged. It is no longer counted, and what lies there is left alone."""
+        self._awaited.pop(uuid, None)
         if (checkpoint := self._there.pop(uuid, None)) is not None:
             self._retention.lost(checkpoint)
             self._budget.remove(uuid)
@@ -82,7 +112,8 @@ class Keeper:
         """A run of the trial has begun; `left` are its checkpoints beyond that point, a past that it has left."""
         self._trials.changed.add(trial_id)
         for uuid in left:
-            if (checkpoint := self._there.get(uuid)) is not None:
+            awaited, _ = self._awaited.get(uuid, (None, 0))
+            if (checkpoint := self._there.get(uuid, awaited)) is not None:
                 self.lost(uuid)
                 self._surplus.append(checkpoint)
 
@@ -113,14 +144,20 @@ class Keeper:
         own = {trial_id: {uuid for _, uuid in trial.checkpoints} for trial_id, trial in self._trials.live.items()}
         for number, row in enumerate(found):  # below the sequence of any to come, so that the order holds
             checkpoint = self._as_saved(row.trial_id, row, number)
-            if row.uuid in own.get(row.trial_id, {row.uuid}):
-                self._add(checkpoint, row.bytes)
-            else:  # of a past that its trial has left
+            if row.uuid not in own.get(row.trial_id, {row.uuid}):  # of a past that its trial has left
                 self._surplus.append(checkpoint)
+            elif row.verified:
+                self._add(checkpoint, row.bytes)
+            else:
+                self._await(checkpoint, row.bytes)
 
     def _as_saved(self, trial_id: int, info: CheckpointInfo | CheckpointRow, number: int) -> SavedCheckpoint:
         metric = info.metrics.get(self._metric)
         return SavedCheckpoint(uuid=info.uuid, trial_id=trial_id, batches=info.batches, metric=metric, number=number)
+
+    def _await(self, checkpoint: SavedCheckpoint, size: int) -> None:
+        self._awaited[checkpoint.uuid] = (checkpoint, size)
+        self._unverified.append(checkpoint.uuid)
 
     def _add(self, checkpoint: SavedCheckpoint, size: int) -> None:
         self._there[checkpoint.uuid] = checkpoint
@@ -138,13 +175,17 @@ class Keeper:
         if uuid in self._elsewhere or self._trials.is_borrowed(uuid):
             return True
         trial = self._trials.live.get(checkpoint.trial_id)
-        return trial is not None and trial.needs(uuid)
+        return trial is not None and trial.needs(uuid, self._awaited)
 
-    def _write(self, transaction: Transaction, given_up: Iterable[SavedCheckpoint]) -> None:
-        touched: dict[int, LiveTrial] = {}
+    def _write(self, transaction: Transaction, given_up: list[SavedCheckpoint]) -> None:
         for checkpoint in given_up:
             self._there.pop(checkpoint.uuid, None)
             transaction.give_up_checkpoint(self._experiment_id, checkpoint.trial_id, checkpoint.uuid)
+        self._drop_from_trials(transaction, given_up)
+
+    def _drop_from_trials(self, transaction: Transaction, gone: Iterable[SavedCheckpoint]) -> None:
+        touched: dict[int, LiveTrial] = {}
+        for checkpoint in gone:
             trial = self._trials.live.get(checkpoint.trial_id)
             if trial is not None:
                 trial.checkpoints = [entry for entry in trial.checkpoints if entry[1] != checkpoint.uuid]

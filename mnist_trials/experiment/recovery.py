@@ -10,30 +10,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, final
 
 from typing_extensions import override
 
 from mnist_trials.config import ExperimentConfig
-from mnist_trials.errors import MnistTrialsError, PluginError, UsageError
+from mnist_trials.errors import MnistTrialsError, PluginError
 from mnist_trials.experiment.home import ExperimentFiles
-from mnist_trials.experiment.in_use import is_read
-from mnist_trials.experiment.keeping import Keeper
 from mnist_trials.experiment.live import LiveTrial
-from mnist_trials.experiment.lock import controller_lock, is_locked
-from mnist_trials.experiment.machinery import Workshop
+from mnist_trials.experiment.lock import is_locked
 from mnist_trials.experiment.measure import Measure
-from mnist_trials.experiment.removal import Remover
+from mnist_trials.experiment.tidying import remove_strays, storage_of, tidy
 from mnist_trials.experiment.trials import Trials
-from mnist_trials.plugin import get_plugins
 from mnist_trials.plugin.processes import group_members, reap, same_group
 from mnist_trials.records import ExperimentState, ProcessIdentity, TrialState
 from mnist_trials.store import Reader, Store
 from mnist_trials.store.rows import CheckpointRow, RunRow, TrialRow
-
-_REMOVING_SECONDS = 10.0  # how long a storage that deletes nothing is waited for
 
 
 @final
@@ -166,43 +160,19 @@ def settle(store: Store, reader: Reader, experiment_id: int, state: ExperimentSt
                 if trial.trial_id in begun:
                     # An open run stays open: it may have ended by itself, which the next controller looks into.
                     transaction.put_trial(replace(trial, state=TrialState.PAUSED))
+                elif trial.state is TrialState.QUEUED and trial.message:  # it waits no more
+                    transaction.put_trial(replace(trial, message=""))
         transaction.update_experiment(experiment_id, state=state, message=message)
 
 
 def _end_trials(store: Store, reader: Reader, experiment_id: int) -> None:
     """End all trials, and delete the checkpoints that are not kept then; until that is done it is being cancelled."""
-    config = ExperimentConfig.from_dict(reader.experiment(experiment_id).config)
     with store.transaction() as transaction:
         transaction.cancel_trials(experiment_id, "")
         transaction.update_experiment(experiment_id, state=ExperimentState.STOPPING)
-        Keeper(experiment_id, config, Trials()).review(transaction)
-    remove_given_up(store, reader, experiment_id)
-
-
-def remove_given_up(store: Store, reader: Reader, experiment_id: int) -> None:
-    """Delete the checkpoints that are DELETING, as far as that can be done now. The lock must be held."""
-    given_up = [row.uuid for row in reader.checkpoints(experiment_id) if row.state == "DELETING"]
-    if not given_up:
-        return
-    experiment, files = reader.experiment(experiment_id), ExperimentFiles(reader.home, experiment_id)
-    workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(experiment.config), experiment.options)
-    try:
-        storage = workshop.storage(files.checkpoints)
-    except PluginError:  # they stay on record as they are
-        return
-    with closing(Remover(storage, lambda uuid: is_read(files, uuid))) as remover:
-        remover.put(given_up)
-        remover.drain(_REMOVING_SECONDS)
-        with store.transaction() as transaction:
-            transaction.checkpoints_deleted(remover.removed())
-
-
-def remove_what_others_left(store: Store, reader: Reader) -> None:
-    """Delete what experiments of this home that have ended could not delete themselves, as far as that can be done."""
-    for experiment_id in reader.ended_with_deletions():
-        lock = ExperimentFiles(reader.home, experiment_id).lock
-        with suppress(UsageError, OSError), controller_lock(lock, experiment_id):  # else somebody is at it
-            remove_given_up(store, reader, experiment_id)
+    tidy(store, reader, experiment_id)
+    with suppress(PluginError):  # else what may lie there stays
+        remove_strays(store, reader, experiment_id, storage_of(reader, experiment_id))
 
 
 def _live(trial: TrialRow, checkpoints: list[CheckpointRow], runs: list[RunRow]) -> LiveTrial:

@@ -1,7 +1,7 @@
-"""Where a submission puts an experiment's files together before it is stored.
+"""Where files are put together before they appear as a whole: an experiment's, or those of a downloaded checkpoint.
 
-A submission that is killed leaves its folder behind. While it lives it holds a lock on the folder, which the kernel
-gives back when it dies, however it dies; so the next submission can tell what is left from what is being made.
+A process that is killed leaves its folder behind. While it lives it holds a lock on the folder, which the kernel gives
+back when it dies, however it dies; so the next one can tell what is left from what is being made.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _PREFIX = ".new-"
 
 
 @contextmanager
-def staging(parent: Path) -> Iterator[Path]:
+def staging(parent: Path, prefix: str = _PREFIX) -> Iterator[Path]:
     """A new folder in `parent` for the time of a `with` block, which may move it elsewhere; made if need be.
 
-    What submissions that died have left in `parent` is removed first.
+    Its name begins with `prefix`. What processes that died have left in `parent` by that prefix is removed first.
 
     Raises:
         OSError: it cannot be made.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parent.glob(f"{_PREFIX}*"):
+    for leftover in parent.glob(f"{prefix}*"):
         with suppress(OSError):  # perhaps another user's; it harms nobody
             _remove_dead(leftover)
-    folder, lock = _new(parent)
+    folder, lock = _new(parent, prefix)
     try:
         yield folder
     finally:
@@ -38,13 +38,13 @@ def staging(parent: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _new(parent: Path) -> tuple[Path, int]:
+def _new(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
-        folder = parent / f"{_PREFIX}{uuid.uuid4()}"
+        folder = parent / f"{prefix}{uuid.uuid4()}"
         folder.mkdir()
         if (lock := _locked(folder)) is not None:
             return folder, lock
-        # Another submission took it for a leftover in the instant before it was locked.
+        # Another process took it for a leftover in the instant before it was locked.
 
 
 def _remove_dead(folder: Path) -> None:

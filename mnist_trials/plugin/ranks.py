@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from typing_extensions import override
 
 from mnist_trials.config import Mesh
+
+if TYPE_CHECKING:
+    import torch
 
 
 @final
@@ -39,6 +42,27 @@ class Layout:
         return self.rank % self.mesh.tensor
 
 
+class Line(ABC):
+    """A way for tensors from rank to rank, beside the steps that all take together.
+
+    One thread of a process at a time may send and receive, and it need not be the one that trains. What is sent is
+    received in the same order; sending lasts until it is. Whoever waits for a rank that has ended, or that has closed
+    its line, gets a RuntimeError or a subclass of it. There is no other limit to the time that it waits.
+    """
+
+    @abstractmethod
+    def send(self, tensor: torch.Tensor, rank: int) -> None:
+        """Give `tensor` (on the CPU, contiguous, not empty) to `rank`."""
+
+    @abstractmethod
+    def receive(self, tensor: torch.Tensor, rank: int) -> None:
+        """Overwrite `tensor` (on the CPU, contiguous) with one of as many bytes that `rank` sends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the line here, for all ranks; any thread may. When this returns, nobody in this process waits on it."""
+
+
 class Ranks(ABC):
     """A line between all processes of a trial, for what is said now and then and is small.
 
@@ -50,6 +74,11 @@ class Ranks(ABC):
     @abstractmethod
     def layout(self) -> Layout:
         """Where this process stands."""
+
+    @property
+    def line(self) -> Line | None:
+        """The way for tensors between these ranks. None only where there is a single one."""
+        return None
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:

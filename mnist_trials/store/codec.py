@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from mnist_trials.events import histogram_from_json
 from mnist_trials.records import ErrorInfo, ExperimentState, Outcome, ProcessIdentity, TrialState
 from mnist_trials.store.rows import (
     CheckpointRow,
     DecisionRow,
     ExperimentRow,
+    HistogramRow,
     LeaseRow,
     MetricRow,
     NoticeRow,
@@ -20,7 +23,7 @@ from mnist_trials.store.rows import (
     WaitingRow,
 )
 
-Columns = dict[str, str | int | float | None]
+Columns = dict[str, str | int | float | bytes | None]
 
 
 def to_text(value: object) -> str:
@@ -243,6 +246,34 @@ def metric_row(row: sqlite3.Row) -> MetricRow:
     )
 
 
+def histogram_columns(experiment_id: int, row: HistogramRow) -> Columns:
+    """`row` as columns, all but the sequence."""
+    content = to_text([asdict(histogram) for histogram in row.histograms])
+    return {
+        "experiment_id": experiment_id,
+        "trial_id": row.trial_id,
+        "run": row.run,
+        "batches": row.batches,
+        "epochs": row.epochs,
+        "records": row.records,
+        "content": zlib.compress(content.encode("ascii")),
+        "time": row.time,
+    }
+
+
+def histogram_row(row: sqlite3.Row) -> HistogramRow:
+    """A row of `histograms`."""
+    return HistogramRow(
+        trial_id=row["trial_id"],
+        run=row["run"],
+        batches=row["batches"],
+        epochs=row["epochs"],
+        records=row["records"],
+        histograms=tuple(map(histogram_from_json, json.loads(zlib.decompress(row["content"])))),
+        time=row["time"],
+    )
+
+
 def checkpoint_columns(checkpoint: CheckpointRow) -> Columns:
     """`checkpoint` as columns, all but the sequence."""
     return {
@@ -258,6 +289,7 @@ def checkpoint_columns(checkpoint: CheckpointRow) -> Columns:
         "bytes": checkpoint.bytes,
         "location": checkpoint.location,
         "created": checkpoint.created,
+        "verified": int(checkpoint.verified),
     }
 
 
@@ -276,6 +308,7 @@ def checkpoint_row(row: sqlite3.Row) -> CheckpointRow:
         bytes=row["bytes"],
         location=row["location"],
         created=row["created"],
+        verified=bool(row["verified"]),
     )
 
 

@@ -18,6 +18,7 @@ from mnist_trials.store.rows import (
     CheckpointRow,
     DecisionRow,
     ExperimentRow,
+    HistogramRow,
     MetricRow,
     NoticeRow,
     RunRow,
@@ -133,17 +134,26 @@ class Reader:
         return self._rows(codec.run_row, query, experiment_id)
 
     def metrics(self, experiment_id: int, trial_id: int, kind: str | None = None) -> list[MetricRow]:
-        """The metrics of a trial in the order of training; `kind` "training" or "validation", None: both.
+        """The metrics of a trial in the order of training; `kind` "training", "validation" or "test", None: all.
 
         What an earlier run reported beyond the checkpoint that a later run went on from is left out.
         """
         self.trial(experiment_id, trial_id)
         query = (
-            "SELECT * FROM metrics WHERE experiment_id = ? AND trial_id = ? AND kind IN (?, ?) AND NOT superseded "
+            "SELECT * FROM metrics WHERE experiment_id = ? AND trial_id = ? AND kind IN (?, ?, ?) AND NOT superseded "
             "ORDER BY batches, id"
         )
-        kinds = (kind, kind) if kind else ("training", "validation")
+        kinds = (kind,) * 3 if kind else ("training", "validation", "test")
         return self._rows(codec.metric_row, query, experiment_id, trial_id, *kinds)
+
+    def histograms(self, experiment_id: int, trial_id: int, after: int = -1) -> list[HistogramRow]:
+        """The histograms of a trial in the order of training; only those beyond `after` batches.
+
+        A trial keeps a limited number of points, evenly spread; see `Transaction.add_histograms`.
+        """
+        self.trial(experiment_id, trial_id)
+        query = "SELECT * FROM histograms WHERE experiment_id = ? AND trial_id = ? AND batches > ? ORDER BY batches"
+        return self._rows(codec.histogram_row, query, experiment_id, trial_id, after)
 
     def checkpoints(self, experiment_id: int) -> list[CheckpointRow]:
         """The checkpoints of an experiment, deleted and damaged ones too, by trial and batches."""
@@ -164,11 +174,12 @@ class Reader:
             )
         return found[0]
 
-    def ended_with_deletions(self) -> list[int]:
-        """The experiments that have ended and of which checkpoints that were given up are still to be deleted."""
+    def ended_untidily(self) -> list[int]:
+        """The experiments that have ended and of which checkpoints are still to be deleted, or to be verified."""
         query = (
             "SELECT id FROM experiments WHERE state IN ('COMPLETED', 'CANCELED', 'ERROR') AND id IN "
-            "(SELECT experiment_id FROM checkpoints WHERE state = 'DELETING') ORDER BY id"
+            "(SELECT experiment_id FROM checkpoints WHERE state = 'DELETING' OR state = 'COMPLETED' AND NOT verified) "
+            "ORDER BY id"
         )
         return self._rows(lambda row: int(row[0]), query)
 

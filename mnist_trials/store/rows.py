@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from mnist_trials.records import ErrorInfo, ExperimentState, MetricValues, Outcome, ProcessIdentity, TrialState
+from mnist_trials.records import (
+    ErrorInfo,
+    ExperimentState,
+    Histogram,
+    MetricValues,
+    Outcome,
+    ProcessIdentity,
+    TrialState,
+)
 
 
 @final
@@ -125,6 +133,20 @@ class MetricRow:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramRow:
+    """Histograms of one trial at one point."""
+
+    trial_id: int
+    run: int
+    batches: int
+    epochs: float
+    records: int
+    histograms: tuple[Histogram, ...]
+    time: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRow:
     """One checkpoint. `state` is "COMPLETED", "DAMAGED", "DELETING" (given up, still to be deleted) or "DELETED"."""
 
@@ -140,6 +162,7 @@ class CheckpointRow:
     bytes: int
     location: str
     created: float
+    verified: bool = False  # it was found to be whole where it lies, after it was stored
 
 
 @final

@@ -207,6 +207,32 @@ _LEASES = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SEARCHES, _LEASES)
+# Whether a checkpoint was read again where it lies. Of those that are there nobody relies on that any more.
+_VERIFIED = (
+    "ALTER TABLE checkpoints ADD COLUMN verified INTEGER NOT NULL DEFAULT 0",
+    "UPDATE checkpoints SET verified = 1",
+)
+
+# What `watch` asks for. `content` is compressed JSON.
+_HISTOGRAMS = (
+    """
+    CREATE TABLE histograms (
+        id INTEGER PRIMARY KEY,
+        experiment_id INTEGER NOT NULL,
+        trial_id INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        batches INTEGER NOT NULL,
+        epochs REAL NOT NULL,
+        records INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        time REAL NOT NULL,
+        sequence INTEGER NOT NULL,
+        UNIQUE (experiment_id, trial_id, batches),
+        FOREIGN KEY (experiment_id, trial_id) REFERENCES trials ON DELETE CASCADE
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SEARCHES, _LEASES, _VERIFIED, _HISTOGRAMS)
 
 VERSION = len(MIGRATIONS)

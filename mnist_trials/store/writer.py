@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Final, final
 
 from mnist_trials.clock import Clock, SystemClock
 from mnist_trials.errors import UsageError
@@ -15,7 +15,10 @@ from mnist_trials.records import ExperimentState
 from mnist_trials.store import codec, leasing
 from mnist_trials.store.connection import FILE_NAME, open_for_writing, translating
 from mnist_trials.store.leasing import Holdings
-from mnist_trials.store.rows import CheckpointRow, LeaseRow, MetricRow, RunRow, TrialRow, WaitingRow
+from mnist_trials.store.rows import CheckpointRow, HistogramRow, LeaseRow, MetricRow, RunRow, TrialRow, WaitingRow
+
+MOST_HISTOGRAMS: Final = 100
+"""Points at which the store keeps the histograms of a trial, at most."""
 
 
 def open_store(home: Path, clock: Clock | None = None) -> Store:
@@ -237,6 +240,30 @@ class Transaction:
             (self.sequence, experiment_id, trial_id, batches),
         )
 
+    def add_histograms(self, experiment_id: int, row: HistogramRow) -> None:
+        """Histograms of a trial at one point; they take the place of those at the same point.
+
+        Where there are more than `MOST_HISTOGRAMS` points then, the one that lies between the two nearest to each other
+        is given up: so those that are left lie about evenly over all of training.
+        """
+        self._upsert(
+            "histograms", codec.histogram_columns(experiment_id, row), ("experiment_id", "trial_id", "batches")
+        )
+        self._connection.execute(
+            "DELETE FROM histograms WHERE id IN (SELECT id FROM (SELECT id, batches, count(*) OVER () AS points, "
+            "lead(batches) OVER line - lag(batches) OVER line AS gap FROM histograms "
+            "WHERE experiment_id = ? AND trial_id = ? WINDOW line AS (ORDER BY batches)) "
+            "WHERE points > ? AND gap IS NOT NULL ORDER BY gap, batches LIMIT 1)",
+            (experiment_id, row.trial_id, MOST_HISTOGRAMS),
+        )
+
+    def forget_histograms(self, experiment_id: int, trial_id: int, batches: int) -> None:
+        """Give up what was reported beyond `batches`: the trial goes on from there."""
+        self._connection.execute(
+            "DELETE FROM histograms WHERE experiment_id = ? AND trial_id = ? AND batches > ?",
+            (experiment_id, trial_id, batches),
+        )
+
     def validations(self, experiment_id: int, trial_id: int) -> list[MetricRow]:
         """The validations of a trial that count, in the order of training, this transaction's included."""
         query = (
@@ -285,7 +312,20 @@ class Transaction:
 
     def give_up_checkpoint(self, experiment_id: int, trial_id: int, uuid: str) -> None:
         """The checkpoint, of that trial, is DELETING from now on, and the trial's row does not name it any more."""
-        self.set_checkpoint_state(uuid, "DELETING")
+        self._take_back(experiment_id, trial_id, uuid, "DELETING")
+
+    def damage_checkpoint(self, experiment_id: int, trial_id: int, uuid: str) -> None:
+        """The checkpoint, of that trial, is DAMAGED from now on, and the trial's row does not name it any more."""
+        self._take_back(experiment_id, trial_id, uuid, "DAMAGED")
+
+    def checkpoint_verified(self, uuid: str) -> None:
+        """The checkpoint was found to be whole where it lies."""
+        self._connection.execute(
+            "UPDATE checkpoints SET verified = 1, sequence = ? WHERE uuid = ?", (self.sequence, uuid)
+        )
+
+    def _take_back(self, experiment_id: int, trial_id: int, uuid: str, state: str) -> None:
+        self.set_checkpoint_state(uuid, state)
         self._connection.execute(
             "UPDATE trials SET best_checkpoint = nullif(best_checkpoint, :uuid), "
             "latest_checkpoint = CASE latest_checkpoint WHEN :uuid THEN (SELECT uuid FROM checkpoints AS kept "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -80,6 +81,20 @@ class CheckpointStorageSuite:
         """What was written between `begin` and `commit` is what `fetch` gives, and nothing else."""
         write(storage, "first")
         assert _content(storage, "first") == FILES
+
+    def test_a_checkpoint_is_brought_into_a_folder(self, storage: CheckpointStorage, tmp_path: Path) -> None:
+        """`bring` copies what `fetch` gives, and tells of all of its bytes in the end."""
+        write(storage, "first")
+        heard: list[tuple[int, int]] = []
+        target = tmp_path / "target"
+        target.mkdir()
+        storage.bring("first", target, lambda done, total: heard.append((done, total)))
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == FILES
+        size = sum(map(len, FILES.values()))
+        assert heard == sorted(heard)
+        assert heard[-1] == (size, size)
+        with pytest.raises(CheckpointError, match="other"):
+            storage.bring("other", target, lambda _done, _total: None)
 
     def test_another_object_finds_what_was_committed(self, storage: CheckpointStorage, tmp_path: Path) -> None:
         """Nothing of a checkpoint is kept in the object that wrote it."""
@@ -178,6 +193,44 @@ class CheckpointStorageSuite:
         with pytest.raises(CheckpointError, match="first"):
             storage.commit("first")
 
+    def test_what_is_begun_is_listed_as_unfinished_until_it_is_committed_or_deleted(
+        self, storage: CheckpointStorage, tmp_path: Path
+    ) -> None:
+        """So that what a killed writer left can be found and deleted, by another object too."""
+        assert storage.unfinished() == []
+        write(storage, "whole")
+        for name in ("b", "a"):
+            write_files(storage.begin(name))
+        assert self.open(tmp_path).unfinished() == ["a", "b"]
+        storage.commit("a")
+        assert storage.unfinished() == ["b"]
+        self.open(tmp_path).delete("b")
+        assert storage.unfinished() == []
+        assert storage.ids() == ["a", "whole"]
+
+    def test_what_is_abandoned_leaves_nothing(self, storage: CheckpointStorage) -> None:
+        """After a failure; what is not there is no error."""
+        folder = storage.begin("first")
+        write_files(folder)
+        storage.abandon("first")
+        assert not folder.exists()
+        assert storage.unfinished() == []
+        storage.abandon("first")
+
+    def test_a_checkpoint_is_examined_where_it_lies(self, storage: CheckpointStorage) -> None:
+        """The manifest is told as it is, and of every other file what the storage knows."""
+        assert storage.examine("first") is None
+        write_files(storage.begin("first"))
+        assert storage.examine("first") is None
+        storage.commit("first")
+        stored = storage.examine("first")
+        assert stored is not None
+        assert stored.manifest == FILES[MANIFEST]
+        assert sorted(stored.files) == sorted(set(FILES) - {MANIFEST})
+        for name, file in stored.files.items():
+            assert file.size in (len(FILES[name]), None)
+            assert file.sha256 in (hashlib.sha256(FILES[name]).hexdigest(), None)
+
     def test_a_checkpoint_can_be_located(self, storage: CheckpointStorage) -> None:
         """A person is told where each checkpoint lies."""
         assert "first" in storage.locate("first")
@@ -188,7 +241,8 @@ class CheckpointStorageSuite:
         """No method takes it, and nothing is made anywhere."""
         write(storage, "first")
         before = _tree(tmp_path)
-        for method in (storage.begin, storage.commit, storage.fetch, storage.delete, storage.locate):
+        methods = (storage.begin, storage.commit, storage.fetch, storage.delete, storage.locate)
+        for method in (*methods, storage.abandon, storage.examine):
             with pytest.raises(CheckpointError, match="not a checkpoint id"):
                 method(checkpoint_id)
         assert _tree(tmp_path) == before
@@ -215,6 +269,11 @@ class CheckpointStorageSuite:
         self._needs_processes()
         codes = json.loads(_finish(self._start(tmp_path, work, fault="kill")))
         assert set(codes[:-1]) == {-9}, codes
+        left = storage.unfinished()
+        assert left, "a writer that is killed leaves something"
+        assert not set(left) & set(storage.ids())
+        storage.delete(left[0])
+        assert storage.unfinished() == left[1:]
         self._check_whole_or_absent(storage, len(codes))
 
     @pytest.mark.parametrize("work", ["write", "delete"])

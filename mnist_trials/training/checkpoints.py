@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import torch
 
-from mnist_trials.checkpoint import CheckpointContent, Snapshot, new_checkpoint_id, read_checkpoint, take_snapshot
+from mnist_trials.checkpoint import (
+    CheckpointContent,
+    Parts,
+    Snapshot,
+    new_checkpoint_id,
+    read_checkpoint,
+    take_snapshot,
+)
 from mnist_trials.config.secrets import without_secrets
 from mnist_trials.errors import CheckpointDamaged, CheckpointError, TrialError
 from mnist_trials.events import finite
+from mnist_trials.plugin import Spread
 from mnist_trials.training.agreement import require_same
 from mnist_trials.training.context import TrialContext
+from mnist_trials.training.fitting import digests_of, lists_of, require_fitting
+from mnist_trials.training.periods import Position
+from mnist_trials.training.reaching import reached
 from mnist_trials.training.reporter import Reporter, epochs_of
-from mnist_trials.training.session import Session, load_weights, weights_of
+from mnist_trials.training.session import Session
 from mnist_trials.training.trial import Trial
 
 
@@ -64,21 +74,20 @@ def _find(context: TrialContext, latest_checkpoint: str | Path | None) -> tuple[
     rejections: list[Rejection] = []
     for uuid in context.spec.checkpoints:
         try:
-            return Origin(uuid, _fetch(context, uuid), own=True), rejections
+            return Origin(uuid, fetch(context, uuid), own=True), rejections
         except CheckpointError as error:
             rejections.append(Rejection(uuid, error))
     if unread := [r.error for r in rejections if not isinstance(r.error, CheckpointDamaged)]:
         raise unread[0]
     if latest_checkpoint is not None:
-        content = _read(context, latest_checkpoint)
-        return Origin(Path(latest_checkpoint).name, content, own=False), rejections
+        return Origin(*_read(context, latest_checkpoint), own=False), rejections
     if (warm := context.spec.warm_start) is not None:
         try:
-            content = _read(context, warm)
+            uuid, content = _read(context, warm)
         except CheckpointError as error:
             how = "go on from" if context.spec.resume else "start with the weights of"
             raise CheckpointError(f"The trial was to {how} checkpoint {warm}. {error}") from error
-        return Origin(Path(warm).name, content, own=False, weights_only=not context.spec.resume), rejections
+        return Origin(uuid, content, own=False, weights_only=not context.spec.resume), rejections
     return None, rejections
 
 
@@ -94,18 +103,42 @@ def tell_rejections(rejections: list[Rejection], origin: Origin | None, context:
         context.notice(f"The checkpoint {rejection.uuid} cannot be used; {instead}. {rejection.error}")
 
 
-def take(session: Session) -> tuple[str, Snapshot | None]:
-    """A new id, the same on all ranks, and on rank 0 a copy of all that they have at this moment. A collective.
+def take(session: Session) -> tuple[str, Snapshot | Parts]:
+    """A new id, the same on all ranks, and a copy of what this rank holds at this moment. A collective.
+
+    No weight, optimizer state or gradient moves between ranks: the snapshot of rank 0 lacks what the others hold.
 
     Raises:
         CheckpointError: a state of the user's own holds what no checkpoint can keep; raised on every rank.
+        TrialError: the ranks hold parts of other tensors than rank 0 has; raised on every rank.
     """
+    context, ranks = session.context, session.context.execution.ranks
+    content = content_of(session)
+    held: Snapshot | Parts | None = None
+    refused = None
+    try:
+        held = Parts(content) if context.rank else take_snapshot(content)
+    except CheckpointError as error:
+        refused = error
+    lists = lists_of(content, held, ranks)
+    word = (new_checkpoint_id(context.spec.owner), None if refused is None else str(refused), digests_of(lists))
+    words = ranks.gather(word)
+    uuid, text, _ = words[0]
+    context.beat()
+    if held is None or text is not None:
+        raise refused or CheckpointError(text)
+    require_fitting([digests for _, _, digests in words], lists, ranks)
+    return uuid, held
+
+
+def content_of(session: Session) -> CheckpointContent:
+    """What a checkpoint of this moment holds, sharing the memory of `session`. A collective."""
     context, position = session.context, session.position
-    context.execution.align_buffers(session.model)
+    session.learning.align()
     validated = session.validated_at == position.batches
-    content = CheckpointContent(
-        model=session.model_state(),
-        state=session.state_dict(),
+    return CheckpointContent(
+        model=context.execution.readable(session.learning.weights()),
+        state=context.execution.readable(session.state_dict()),
         batches=position.batches,
         epochs=epochs_of(position, session.stream),
         records=position.records,
@@ -117,23 +150,25 @@ def take(session: Session) -> tuple[str, Snapshot | None]:
         config=without_secrets(context.experiment_config),
         code=context.spec.context_dir or None,
     )
-    snapshot, refused = None, None
-    if context.rank == 0:
-        try:
-            snapshot = take_snapshot(content)
-        except CheckpointError as error:
-            refused = error
-    word = (new_checkpoint_id(), None if refused is None else str(refused))
-    uuid, text = context.execution.ranks.share(word)
-    context.beat()
-    if text is not None:
-        raise refused or CheckpointError(text)
-    return uuid, snapshot
 
 
 def restore(session: Session, content: CheckpointContent) -> None:
     """Bring `session` to where `content` was saved."""
     session.load(content)
+
+
+def restore_to_evaluate(session: Session, origin: Origin | None) -> None:
+    """Give `session` what a validation of `origin` needs: weights, the trial's own state, and how far it was trained.
+
+    Raises:
+        TrialError: there is no origin, or its weights are of another model.
+    """
+    if origin is None:
+        raise TrialError("There is no checkpoint to evaluate.")
+    content = origin.content
+    session.learning.load_weights(content)
+    session.position = Position(**content.state["position"])
+    session.trial.load_state_dict(content.state["trial"])
 
 
 def start_warm(session: Session, origin: Origin) -> None:
@@ -148,7 +183,7 @@ def start_warm(session: Session, origin: Origin) -> None:
         trial = f"{trial} of experiment {content.experiment_id}" if content.experiment_id else "a script"
     source = f"the checkpoint {origin.uuid} ({trial}, after {content.batches:,} batches)"
     try:
-        load_weights(session.model, weights_of(content), context.execution)
+        session.learning.load_weights(content)
     except TrialError as error:
         raise TrialError(f"The trial cannot start with the weights of {source}. {error}") from error
     context.notice(f"The trial starts with the weights of {source}, and with nothing else of it.")
@@ -160,11 +195,18 @@ def read_back(session: Session, uuid: str) -> None:
     Raises:
         CheckpointError: it did, or the checkpoint is damaged.
     """
-    before = {name: value.clone() for name, value in session.model_state().items()}
-    restore(session, _fetch(session.context, uuid))
-    after = session.model_state()
+    before = {name: value.clone() for name, value in _held(session).items()}
+    restore(session, fetch(session.context, uuid))
+    after = _held(session)
     if wrong := [name for name in before if not _equal(before[name], after[name])]:
         raise CheckpointError(f"The checkpoint {uuid} gives back other values than were saved for {', '.join(wrong)}.")
+
+
+def _held(session: Session) -> dict[str, torch.Tensor]:
+    """What of the weights this rank gives to a checkpoint."""
+    weights = session.learning.weights().items()
+    held = {name: value.own if isinstance(value, Spread) else value for name, value in weights}
+    return {name: value for name, value in held.items() if value is not None}
 
 
 def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -179,14 +221,16 @@ def class_name(trial: Trial) -> str:
     return f"{type(trial).__module__}:{type(trial).__qualname__}"
 
 
-def _fetch(context: TrialContext, uuid: str) -> CheckpointContent:
+def fetch(context: TrialContext, uuid: str) -> CheckpointContent:
+    """What the checkpoint `uuid` in the trial's storage holds.
+
+    Raises:
+        CheckpointError: it is not there, or damaged.
+    """
     with context.storage.fetch(uuid) as folder:
         return read_checkpoint(folder)[1]
 
 
-def _read(context: TrialContext, checkpoint: str | Path) -> CheckpointContent:
-    with ExitStack() as stack:
-        folder = Path(checkpoint)
-        if not folder.is_absolute() and not folder.is_dir():
-            folder = stack.enter_context(context.storage.fetch(str(checkpoint)))
-        return read_checkpoint(folder)[1]
+def _read(context: TrialContext, checkpoint: str | Path) -> tuple[str, CheckpointContent]:
+    with reached(context, checkpoint) as folder:
+        return folder.name, read_checkpoint(folder)[1]

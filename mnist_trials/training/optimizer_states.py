@@ -1,23 +1,33 @@
-"""States of optimizers as checkpoints hold them: every tensor whole, however the ranks hold it."""
+"""Weights and states of optimizers as checkpoints hold them: every tensor whole, however the ranks hold it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from mnist_trials.plugin import Execution
+from mnist_trials.plugin import Execution, Spread
 
 
-def whole_state(optimizer: torch.optim.Optimizer, execution: Execution) -> dict[str, Any]:
-    """What `optimizer.state_dict()` gives, with whole tensors. A collective."""
+def spread_as_saved(tensor: torch.Tensor, execution: Execution) -> torch.Tensor | Spread:
+    """How `tensor` lies on the ranks. Of replicas, which agree, that of rank 0 is saved: others give nothing."""
+    spread = execution.spread(tensor)
+    if isinstance(spread, Spread) and all(piece.rank for piece in spread.pieces):
+        return replace(spread, own=None)
+    return spread
+
+
+def spread_state(optimizer: torch.optim.Optimizer, execution: Execution) -> dict[str, Any]:
+    """What `optimizer.state_dict()` gives, and of each tensor how it lies on the ranks."""
     document = optimizer.state_dict()
     if execution.ranks.layout.size == 1:
         return document
     states = {
         index: {
-            key: execution.whole(value) if isinstance(value, torch.Tensor) else value for key, value in state.items()
+            key: spread_as_saved(value, execution) if isinstance(value, torch.Tensor) else value
+            for key, value in state.items()
         }
         for index, state in document["state"].items()
     }
@@ -25,7 +35,7 @@ def whole_state(optimizer: torch.optim.Optimizer, execution: Execution) -> dict[
 
 
 def own_part(document: Mapping[str, Any], optimizer: torch.optim.Optimizer, execution: Execution) -> dict[str, Any]:
-    """What of `whole_state`'s document this rank holds: tensors of a parameter's shape are split as it is."""
+    """What this rank holds of a checkpoint's state of an optimizer: what has a parameter's shape is split as it is."""
     if execution.ranks.layout.size == 1:
         return dict(document)
     parameters: dict[Any, torch.Tensor] = {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, final
 
 import torch
 
-from mnist_trials.plugin import Layout, Ranks
+from mnist_trials.plugin import Layout, Piece, Ranks, Spread
 from mnist_trials.training.stepper import mean_of_gradients
 
 _SINGLE: Final = {"data": 1, "tensor": 1, "shard": False}
@@ -67,17 +68,49 @@ class OwnStates:
 
 
 def with_own_states(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """`state`, which is this rank's, and what the other ranks have of their own. A collective."""
+    """`state`, which is this rank's, and what the other ranks have of their own. A collective.
+
+    Gradients stay where they are: what is gathered of them is only where they lie.
+    """
     if ranks.layout.size == 1:
         return state
+    gradients = state["stepper"]["gradients"]
     own = {
         "execution": state["execution"],
         "training_metrics": state["training_metrics"],
         "metric_objects": state["metric_objects"],
-        "gradients": state["stepper"]["gradients"],
+        "gradients": _mapped(gradients, lambda tensor: _described(tensor, ranks.layout.rank)),
     }
-    everyones = ranks.gather(_on_cpu(own))
-    return {**state, "mesh": mesh_of(ranks.layout), "ranks": everyones[1:]}
+    everyones = ranks.gather(_mapped(own, _on_cpu))
+    known: dict[Any, Spread] = {}
+    for theirs in everyones:
+        theirs["gradients"] = _given(theirs["gradients"], gradients, ranks.layout.rank, known)
+    stepper = {**state["stepper"], "gradients": everyones[0]["gradients"]}
+    return {**state, "stepper": stepper, "mesh": mesh_of(ranks.layout), "ranks": everyones[1:]}
+
+
+def _described(tensor: torch.Tensor | Spread, rank: int) -> Spread:
+    """Where `tensor` lies, of which `rank` has all or a part, without its content."""
+    if isinstance(tensor, Spread):
+        return replace(tensor, own=None)
+    shape = tuple(tensor.shape)
+    pieces = (Piece(rank, (0,) * len(shape), shape),) if tensor.numel() else ()
+    return Spread(shape, tensor.dtype, pieces, None)
+
+
+def _given(described: Any, held: Any, rank: int, known: dict[Any, Spread], path: tuple[str, ...] = ()) -> Any:
+    """What `described` says of a rank's gradients, with what this rank has to give of them, from those that it has.
+
+    What several ranks tell of the same tensor becomes the same object.
+    """
+    if isinstance(described, dict):
+        below = held if isinstance(held, dict) else {}
+        return {key: _given(item, below.get(key), rank, known, (*path, key)) for key, item in described.items()}
+    if not isinstance(described, Spread):
+        return described
+    mine = any(piece.rank == rank for piece in described.pieces)
+    own = (held.own if isinstance(held, Spread) else held) if mine else None
+    return known.setdefault((path, described.shape, described.pieces), replace(described, own=own))
 
 
 def mesh_of(layout: Layout) -> dict[str, Any]:
@@ -96,9 +129,14 @@ def _joined(periods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return joined
 
 
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """`value` with `change` made to each tensor in it."""
+    if isinstance(value, torch.Tensor | Spread):
+        return change(value)
     if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    return type(value)(map(_on_cpu, value)) if type(value) in (list, tuple) else value
+        return {key: _mapped(item, change) for key, item in value.items()}
+    return type(value)(_mapped(item, change) for item in value) if type(value) in (list, tuple) else value
+
+
+def _on_cpu(tensor: torch.Tensor | Spread) -> torch.Tensor | Spread:
+    return tensor if isinstance(tensor, Spread) else tensor.detach().cpu()

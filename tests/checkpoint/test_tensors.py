@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load
 
+from mnist_trials.checkpoint import Gathering
 from mnist_trials.checkpoint.safetensors_file import DTYPES, read_tensors, write_tensors
 from mnist_trials.checkpoint.tensors import decode, encode
 from mnist_trials.errors import CheckpointError
+
+NOTHING_SPREAD = Gathering({}, None).whole
 
 
 def through_files(state: dict[Any, Any], folder: Path) -> Any:
@@ -25,7 +28,7 @@ def through_files(state: dict[Any, Any], folder: Path) -> Any:
     text = json.dumps(document, allow_nan=False)
     path = folder / "tensors"
     path.unlink(missing_ok=True)
-    write_tensors(path, tensors)
+    write_tensors(path, tensors, NOTHING_SPREAD)
     return decode(json.loads(text), read_tensors(memoryview(bytearray(path.read_bytes()))))
 
 
@@ -116,7 +119,7 @@ def test_the_safetensors_library_reads_what_is_written(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "named"
     path.unlink(missing_ok=True)
-    entry = write_tensors(path, named)
+    entry = write_tensors(path, named, NOTHING_SPREAD)
     assert entry.size == path.stat().st_size
     assert (entry.size - sum(tensor.numel() * tensor.element_size() for tensor in named.values())) % 8 == 0
     assert {name: fingerprint(tensor) for name, tensor in load(path.read_bytes()).items()} == {

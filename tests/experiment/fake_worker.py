@@ -4,15 +4,17 @@ shows. The hyperparameters say what goes wrong, and when.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
+from mnist_trials.checkpoint.ids import new_checkpoint_id
+from mnist_trials.checkpoint.manifest import FileEntry, Manifest
 from mnist_trials.events import (
     CheckpointRejected,
     CheckpointSaved,
@@ -47,6 +49,7 @@ class Fake:
         self.value = float(spec.seed % 1000)
         self.best: dict[str, float] = {}
         self.until = spec.until
+        self.root = Path(spec.config["checkpoint_storage"].get("container_path") or spec.checkpoint_root)
         self.validated = self.saved = -1
 
     def run(self) -> int:
@@ -74,6 +77,8 @@ class Fake:
             self.batches += 1
             self.value = self.value * 0.875 + self.batches
             self.report()
+            if self.batches < self.hparams.get("hears_from", 0):
+                continue
             if (request := self.channel.stop_requested()) is not None:
                 self.save()
                 return self.exit(request.outcome)
@@ -129,8 +134,10 @@ class Fake:
             case "exit" | "say_done_and_exit" as how:
                 self.leave(says_done=how == "say_done_and_exit")
             case "kill_in_saving":
-                Path(self.spec.checkpoint_root, ".tmp-half").mkdir()
-                Path(self.spec.checkpoint_root, "written-not-told").mkdir()
+                (self.root / f".tmp-{new_checkpoint_id(self.spec.owner)}").mkdir()
+                untold = self.root / new_checkpoint_id(self.spec.owner)
+                untold.mkdir()
+                (untold / "manifest.json").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -231,13 +238,12 @@ class Fake:
 
     def save(self) -> None:
         self.saved = self.batches
-        name = str(uuid.uuid4())
-        folder = Path(self.spec.checkpoint_root, name)
+        name = new_checkpoint_id(self.spec.owner)
+        folder = self.root / name
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(
-            json.dumps({"batches": self.batches, "value": self.value, "validated": self.validated})
-        )
-        (folder / "manifest.json").write_text("{}")
+        state = json.dumps({"batches": self.batches, "value": self.value, "validated": self.validated})
+        (folder / "state.json").write_text("damaged" if self.hparams.get("spoils") == self.batches else state)
+        (folder / "manifest.json").write_bytes(self.manifest(state.encode()).to_bytes())
         info = CheckpointInfo(
             uuid=name,
             batches=self.batches,
@@ -249,15 +255,32 @@ class Fake:
         )
         self.channel.emit(CheckpointSaved(**self.who, checkpoint=info))
 
+    def manifest(self, state: bytes) -> Manifest:
+        return Manifest(
+            batches=self.batches,
+            epochs=self.batches / PER_EPOCH,
+            records=self.batches * 4,
+            metrics={},
+            hparams={},
+            trial_class="fake_trial:Fake",
+            experiment_id=self.spec.experiment_id,
+            trial_id=self.spec.trial_id,
+            config={},
+            code=None,
+            libraries={},
+            tied={},
+            files={"state.json": FileEntry(len(state), hashlib.sha256(state).hexdigest())},
+        )
+
     def restore(self) -> str | None:
         if not self.spec.checkpoints and self.spec.warm_start is not None:
-            state = json.loads(Path(self.spec.checkpoint_root, self.spec.warm_start, "state.json").read_text())
+            state = json.loads((self.root / self.spec.warm_start / "state.json").read_text())
             self.value = state["value"]
             if self.spec.resume:
                 self.batches = self.saved = state["batches"]
                 self.validated = state["validated"]
         for name in self.spec.checkpoints:
-            text = Path(self.spec.checkpoint_root, name, "state.json").read_text()
+            text = (self.root / name / "state.json").read_text()
             if text != "damaged":
                 state = json.loads(text)
                 self.batches, self.value = state["batches"], state["value"]

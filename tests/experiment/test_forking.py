@@ -51,8 +51,10 @@ def test_a_fork_has_the_config_the_changes_and_the_options_of_its_origin(lab: An
     origin = row(lab, first)
     assert (fork.id, fork.name, fork.state) == (2, "const", "ACTIVE")
     assert fork.config == origin.config
-    kept = {key: value for key, value in origin.options.items() if key not in ("test", "overrides")}
-    assert fork.options == {**kept, "overrides": fork.options["overrides"], "forked_from": first}
+    kept = {key: value for key, value in origin.options.items() if key not in ("test", "overrides", "owner")}
+    own = {key: fork.options[key] for key in ("overrides", "owner")}
+    assert fork.options == {**kept, **own, "forked_from": first}
+    assert own["owner"] != origin.options["owner"]
     assert lab.files(2).config.read_text() == YAML
 
 

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from tests.experiment.recording_logger import Recording
 
 
 def core(index: int, threads: int = 1) -> Slot:
-    return Slot(id=f"cpu:{index}", backend="cpu", index=index, description="", threads=threads)
+    return Slot(id=f"cpu:{index}", backend="cpu", index=index, description="", threads=threads, shares_cores=True)
 
 
 def device(index: int) -> Slot:
@@ -134,6 +135,26 @@ def test_slots_of_a_controller_that_is_killed_are_free_for_the_one_that_waits_an
     assert lab.finish(lab.start(first))["state"] == "COMPLETED"
     with lab.reader() as reader:
         assert reader.holdings() == Holdings()
+
+
+@pytest.mark.parametrize("how", ["pause", "go on"])
+def test_of_a_controller_that_is_killed_no_trial_waits_afterwards(lab: Any, how: str) -> None:
+    first, holding = holder(lab)
+    waiting = lab.start(second := lab.submit(lab.config(launcher="local")))
+    until_it_waits(lab, second, "waits for 1 slot")
+    waiting.send_signal(signal.SIGKILL)
+    waiting.communicate(timeout=60)
+    until_it_waits(lab, second, "waits for 1 slot")
+    if how == "pause":
+        api.request(second, "pause", home=lab.home)
+    else:
+        again = lab.start(second, "controller.after_commit:kill:1")  # it has begun, and looked for no slots yet
+        again.communicate(timeout=60)
+        assert again.returncode == -signal.SIGKILL
+    assert message(lab, second) == ""
+    let_go(lab, first)
+    lab.finish(holding)
+    assert lab.finish(lab.start(second))["state"] == "COMPLETED"
 
 
 def test_those_that_wait_are_served_in_the_order_in_which_they_came(lab: Any) -> None:

@@ -195,7 +195,7 @@ def test_a_trial_is_queued_again_if_it_is_resumed_while_its_pause_is_carried_out
 def test_reports_of_a_trial_that_was_just_paused_are_not_told(lab: Any) -> None:
     answers = {"": [create(), create()], "1@2": [pause(1)], "exit 2": [SHUTDOWN]}
     # It hears of its pause between the validations at 2 and 3.
-    hold = {"do": "hold", "at": 2, "in_trials": [1], "validate_every": 1}
+    hold = {"do": "hold", "at": 2, "in_trials": [1], "validate_every": 1, "hears_from": 3}
     lab.run(submit(lab, answers, hparams=hold))
     with lab.reader() as reader:
         assert [row.batches for row in reader.metrics(1, 1, "validation")] == [1, 2, 3]

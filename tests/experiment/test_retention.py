@@ -13,7 +13,7 @@ import pytest
 
 from mnist_trials.experiment import api
 from mnist_trials.experiment.in_use import is_read, reading
-from mnist_trials.experiment.removal import Remover
+from mnist_trials.experiment.removal import Upkeep
 from mnist_trials.plugin import CheckpointStorage
 from mnist_trials.store import open_store
 
@@ -84,9 +84,10 @@ def test_while_it_runs_nothing_more_is_kept_than_is_asked_for_or_needed(lab: Any
                 rows = reader.checkpoints(1)
                 live = reader.live_trials(1)
             usable = [row.uuid for row in rows if row.state == "COMPLETED"]
+            verified = [row.uuid for row in rows if row.state == "COMPLETED" and row.verified]
             assert all(trial.latest_checkpoint in (*usable, None) for trial in live)
             assert event.checkpoint.uuid in usable  # the newest of a trial that has not ended
-            most.append(len(usable))
+            most.append(len(verified))
 
     follower = importlib.import_module("recording_logger").Recording(look)
     lab.run(lab.submit(config(lab, 0, 0, 0, length=9, save_each=True)), [follower])
@@ -211,21 +212,26 @@ class Down(CheckpointStorage):
     def ids(self) -> list[str]:
         raise NotImplementedError
 
+    def unfinished(self) -> list[str]:
+        raise NotImplementedError
+
     def locate(self, checkpoint_id: str) -> str:
         raise NotImplementedError
 
 
 def test_a_storage_that_is_down_is_tried_until_it_is_up_and_nobody_waits_for_it(lab: Any) -> None:
     storage = Down()
-    remover = Remover(storage, lambda uuid: False)
+    upkeep = Upkeep(storage, lambda uuid: False)
+    remover = upkeep.remover
     remover.put(["a", "b", "a"])
     lab.wait_for(lambda: remover.cause)
-    assert (remover.cause, remover.pending, remover.removed()) == ("nobody answers", 2, [])
+    assert (remover.cause, remover.pending, remover.done()) == ("nobody answers", 2, [])
     remover.drain(0.01)
     storage.up = True
     lab.wait_for(lambda: not remover.pending)
-    assert sorted(remover.removed()) == sorted(storage.deleted) == ["a", "b"]
-    remover.close()
+    assert sorted(remover.done()) == [("a", None), ("b", None)]
+    assert sorted(storage.deleted) == ["a", "b"]
+    upkeep.close()
 
 
 def test_beyond_the_bytes_allowed_the_worst_and_the_oldest_go(lab: Any) -> None:

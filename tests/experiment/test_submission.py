@@ -62,7 +62,9 @@ def test_the_config_the_options_and_the_code_are_stored(lab: Any, file: Path, tm
         "data_root": str(tmp_path.resolve()),
         "test": True,
         "overrides": ["hyperparameters.lr=0.5", 'name="012"'],
+        "owner": row.options["owner"],
     }
+    assert re.fullmatch("[0-9a-f]{12}", row.options["owner"])
     files = lab.files(1)
     assert files.config.read_text() == YAML
     assert sorted(path.name for path in files.context.iterdir()) == ["const.yaml", "fake_trial.py"]
@@ -103,9 +105,7 @@ def test_a_mistake_is_told_at_its_place(lab: Any, file: Path, change: tuple[str,
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("compile: program", "'compile: program' is not supported by this version yet"),
         ("log_policies: [{pattern: oom, action: cancel_retries}]", "'log_policies' is not supported"),
-        ("watch: {what: gradients, every: 10}", "'watch' is not supported"),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_at_its_place(lab: Any, file: Path, lines: str, told: str) -> None:
@@ -249,6 +249,26 @@ def test_several_slots_a_mesh_shards_and_deadlines_are_accepted(lab: Any, file: 
     file.write_text(YAML.replace(*LOCAL) + more + "watchdog: {start_seconds: 10, progress_seconds: 20}\n")
     assert lab.submit(file) == 1
     assert lab.notices(1) == ""
+
+
+def test_slots_auto_gives_each_trial_all_slots_of_the_machine_also_in_a_fork(lab: Any, file: Path) -> None:
+    file.write_text(YAML.replace(*LOCAL) + "resources: {slots_per_trial: 1}\n")
+    first = lab.submit(file, slots="auto")
+    fork = api.submit_fork(first, home=lab.home)
+    other = api.submit_fork(first, home=lab.home, slots=1, overrides=["resources.slots_per_trial=1"])
+    back = api.submit_fork(other, home=lab.home, slots="auto")
+    with lab.reader() as reader:
+        rows = [reader.experiment(number) for number in (first, fork, other, back)]
+    assert [row.config["resources"]["slots_per_trial"] for row in rows] == ["auto", "auto", 1, "auto"]
+    assert [row.options.get("slots") for row in rows] == [None, None, 1, None]
+
+
+def test_slots_auto_is_refused_where_the_launcher_has_one_process_and_the_machine_several_slots(
+    lab: Any, file: Path
+) -> None:
+    if CORES == 1:
+        pytest.skip("this machine has one slot")
+    assert f"'resources.slots_per_trial: auto' takes {CORES}" in refused(lab, file, slots="auto")
 
 
 @pytest.mark.parametrize(("entrypoint", "told"), [(ONCE, True), (LAYERED, False)])

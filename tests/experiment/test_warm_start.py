@@ -110,7 +110,7 @@ def test_a_checkpoint_that_is_deleted_or_damaged_is_no_source(
 ) -> None:
     with open_store(lab.home) as store, store.transaction() as transaction:
         transaction.set_checkpoint_state(sources[0].uuid, state)
-    assert f"of trial 1.1 {said}; choose another one" in refused(lab, f"source_checkpoint_uuid: {sources[0].uuid}")
+    assert f"of trial 1.1 {said}" in refused(lab, f"source_checkpoint_uuid: {sources[0].uuid}")
 
 
 def test_a_checkpoint_whose_folder_is_gone_is_no_source(lab: Any, sources: list[CheckpointRow]) -> None:

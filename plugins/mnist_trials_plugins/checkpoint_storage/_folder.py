@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import final
@@ -17,7 +17,11 @@ from typing import final
 from typing_extensions import override
 
 from mnist_trials.errors import CheckpointError, PluginError
-from mnist_trials.plugin import MANIFEST, CheckpointStorage, require_checkpoint_id
+from mnist_trials.plugin import MANIFEST, CheckpointStorage, Stored, require_checkpoint_id
+from mnist_trials.plugin.checkpoint_storage import examined
+
+STAGING = ".tmp-"
+"""How the name of a folder begins in which a checkpoint is written; its id follows. No id begins so."""
 
 
 @final
@@ -85,24 +89,38 @@ class FolderStorage(CheckpointStorage):
 
     @override
     def ids(self) -> list[str]:
-        try:
-            self._stay_within()
-            names = os.listdir(self._root)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise CheckpointError(f"The checkpoints in {self._root} cannot be listed: {error.strerror}.") from error
-        return sorted(name for name in names if is_id(name) and _is_checkpoint(self._root / name))
+        return sorted(name for name in self._names() if is_id(name) and _is_checkpoint(self._root / name))
+
+    @override
+    def unfinished(self) -> list[str]:
+        return staged(self._names())
 
     @override
     def locate(self, checkpoint_id: str) -> str:
         return str(self._paths(checkpoint_id)[0])
 
+    @override
+    def examine(self, checkpoint_id: str) -> Stored | None:
+        """As `CheckpointStorage.examine`. Nothing is listed: a listing may be old where other machines write too."""
+        final, _ = self._paths(checkpoint_id)
+        try:
+            return examined(final) if _is_checkpoint(final) else None
+        except OSError as error:
+            raise CheckpointError(f"{final} cannot be read: {error.strerror or error}.") from error
+
+    def _names(self) -> list[str]:
+        try:
+            self._stay_within()
+            return os.listdir(self._root)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointError(f"The checkpoints in {self._root} cannot be listed: {error.strerror}.") from error
+
     def _paths(self, checkpoint_id: str) -> tuple[Path, Path]:
         require_checkpoint_id(checkpoint_id)
         self._stay_within()
-        # An id does not begin with a dot, so no id can name another one's staging folder.
-        return self._root / checkpoint_id, self._root / f".tmp-{checkpoint_id}"
+        return self._root / checkpoint_id, self._root / f"{STAGING}{checkpoint_id}"
 
     def _stay_within(self) -> None:
         if self._within is not None and not self._root.resolve().is_relative_to(self._within.resolve()):
@@ -193,6 +211,12 @@ def _is_real_folder(path: Path) -> bool:
 
 def _is_checkpoint(folder: Path) -> bool:
     return _is_real_folder(folder) and (folder / MANIFEST).is_file()
+
+
+def staged(names: Iterable[str]) -> list[str]:
+    """The ids of which there are staging folders among `names`, sorted."""
+    found = (name.removeprefix(STAGING) for name in names if name.startswith(STAGING))
+    return sorted(name for name in found if is_id(name))
 
 
 def is_id(name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,21 +19,32 @@ from typing import Any, final
 from typing_extensions import override
 
 from mnist_trials.errors import CheckpointError
-from mnist_trials.plugin import MANIFEST, CheckpointStorage, require_checkpoint_id
+from mnist_trials.plugin import MANIFEST, CheckpointStorage, Stored, StoredFile, require_checkpoint_id
+from mnist_trials.plugin.copying import Progress
+from mnist_trials.plugin.scratch import Scratch
 from mnist_trials_plugins.checkpoint_storage._failures import Failure, failure_of
-from mnist_trials_plugins.checkpoint_storage._folder import is_id, remove
+from mnist_trials_plugins.checkpoint_storage._folder import STAGING, is_id, remove, staged
 from mnist_trials_plugins.checkpoint_storage._places import hide, is_plain_file_name
 from mnist_trials_plugins.checkpoint_storage._retry import Attempts, Retry
 
 _HALF_WRITTEN = ".manifest.part"
+_ONCE = Retry(seconds=0.0)
 
 
 def _no_options(_size: int) -> Mapping[str, Any]:
     return {}
 
 
+def _not_told(_done: int, _total: int) -> None:
+    pass
+
+
 def _nothing_to_sweep(_files: Any, _folder: str) -> None:
     pass
+
+
+def _none_known(_files: Any, _folder: str) -> Iterable[str]:
+    return ()
 
 
 @final
@@ -49,6 +60,7 @@ class Remote:
     whole_puts: bool = False  # whether a file appears at once when its upload is complete, and not before
     put_options: Callable[[int], Mapping[str, Any]] = _no_options  # of a file of so many bytes
     sweep: Callable[[Any, str], None] = _nothing_to_sweep  # ends unfinished uploads into a folder
+    uploads: Callable[[Any, str], Iterable[str]] = _none_known  # the paths of those, from the folder
 
 
 @final
@@ -100,7 +112,7 @@ class RemoteStorage(CheckpointStorage):
             except BaseException:
                 # Nothing may be visible; and what was uploaded takes room.
                 with suppress(Exception):
-                    self._clear(checkpoint_id, Retry(seconds=0.0).start())
+                    self._clear(checkpoint_id, _ONCE.start())
                 raise
         with suppress(OSError):
             remove(staging)
@@ -109,6 +121,11 @@ class RemoteStorage(CheckpointStorage):
     def fetch(self, checkpoint_id: str) -> AbstractContextManager[Path]:
         require_checkpoint_id(checkpoint_id)
         return self._fetched(checkpoint_id)
+
+    @override
+    def bring(self, checkpoint_id: str, folder: Path, told: Progress) -> None:
+        require_checkpoint_id(checkpoint_id)
+        self._download(checkpoint_id, self._to_fetch(checkpoint_id), folder, told)
 
     @override
     def delete(self, checkpoint_id: str) -> None:
@@ -126,15 +143,63 @@ class RemoteStorage(CheckpointStorage):
         return sorted(folder for folder in folders if is_id(folder))
 
     @override
+    def unfinished(self) -> list[str]:
+        with self._explained("listed in") as attempts:
+            names = attempts.do(lambda: self._sizes(self._root))
+            uploads = attempts.do(lambda: list(self._remote.uploads(self._files, self._root)))
+        begun = {name.partition("/")[0] for name in (*names, *uploads) if "/" in name}
+        complete = {name.removesuffix(f"/{MANIFEST}") for name in names if name.endswith(f"/{MANIFEST}")}
+        return sorted({name for name in begun if is_id(name)}.union(self._staged_here()) - complete)
+
+    @override
     def locate(self, checkpoint_id: str) -> str:
         require_checkpoint_id(checkpoint_id)
         return f"{self._remote.url}/{checkpoint_id}"
 
+    @override
+    def abandon(self, checkpoint_id: str) -> None:
+        require_checkpoint_id(checkpoint_id)
+        with suppress(Exception):
+            self._clear(checkpoint_id, _ONCE.start())
+        with suppress(OSError):
+            remove(self._staging_of(checkpoint_id))
+
+    @override
+    def examine(self, checkpoint_id: str) -> Stored | None:
+        """As `CheckpointStorage.examine`: the manifest is fetched, of the other files the listing tells the sizes."""
+        require_checkpoint_id(checkpoint_id)
+        with self._explained("examined in", checkpoint_id) as attempts:
+            sizes = attempts.do(lambda: self._found(checkpoint_id))
+            if MANIFEST not in sizes:
+                return None
+            path = f"{self._folder(checkpoint_id)}/{MANIFEST}"
+            manifest = bytes(attempts.do(lambda: self._files.cat_file(path)))
+        left_out = (MANIFEST, _HALF_WRITTEN)
+        return Stored(manifest, {name: StoredFile(size) for name, size in sizes.items() if name not in left_out})
+
     def _staging_of(self, checkpoint_id: str) -> Path:
-        return self._staging / f".tmp-{checkpoint_id}"
+        return self._staging / f"{STAGING}{checkpoint_id}"
+
+    def _staged_here(self) -> list[str]:
+        try:
+            return staged(os.listdir(self._staging))
+        except OSError:  # nothing was ever written through it
+            return []
 
     @contextmanager
     def _fetched(self, checkpoint_id: str) -> Iterator[Path]:
+        sizes = self._to_fetch(checkpoint_id)
+        with _local("fetched", checkpoint_id, Path(tempfile.gettempdir())):
+            scratch = Scratch()
+        try:
+            folder = scratch.path / checkpoint_id
+            self._download(checkpoint_id, sizes, folder)
+            yield folder
+        finally:
+            scratch.remove()
+
+    def _to_fetch(self, checkpoint_id: str) -> dict[str, int | None]:
+        """The files of a checkpoint and their sizes."""
         with self._explained("fetched from", checkpoint_id) as attempts:
             sizes = attempts.do(lambda: self._found(checkpoint_id))
         if MANIFEST not in sizes:
@@ -145,12 +210,7 @@ class RemoteStorage(CheckpointStorage):
                 f"The checkpoint '{checkpoint_id}' in {self._remote.url} holds {wrong[0]!r}, a name that leads out of "
                 "its folder; it is not fetched."
             )
-        with _local("fetched", checkpoint_id, Path(tempfile.gettempdir())):
-            place = tempfile.TemporaryDirectory(prefix="mnist-trials-", ignore_cleanup_errors=True)
-        with place as name:
-            folder = Path(name, checkpoint_id)
-            self._download(checkpoint_id, sizes, folder)
-            yield folder
+        return sizes
 
     def _connection(self) -> tuple[int, Any, str]:
         if self._connected is None or self._connected[0] != os.getpid():
@@ -220,17 +280,25 @@ class RemoteStorage(CheckpointStorage):
                     f"{self.locate(checkpoint_id)}/{name} was uploaded and has {stored[name]} bytes, not {size}."
                 )
 
-    def _download(self, checkpoint_id: str, sizes: Mapping[str, int | None], folder: Path) -> None:
+    def _download(
+        self, checkpoint_id: str, sizes: Mapping[str, int | None], folder: Path, told: Progress = _not_told
+    ) -> None:
+        total, done = sum(filter(None, sizes.values())), 0
         with self._explained("fetched from", checkpoint_id) as attempts:
             for name, size in sizes.items():
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 remote = f"{self._folder(checkpoint_id)}/{name}"
-                attempts.do(lambda remote=remote, path=path: self._files.get_file(remote, str(path)))  # type: ignore[misc]
+                heard = _heard(told, done, total)
+                attempts.do(
+                    lambda remote=remote, path=path, heard=heard: self._files.get_file(remote, str(path), **heard)  # type: ignore[misc]
+                )
                 if size is not None and path.stat().st_size != size:
                     raise CheckpointError(
                         f"{self.locate(checkpoint_id)}/{name} has {size} bytes, of which {path.stat().st_size} came."
                     )
+                done += path.stat().st_size
+                told(done, max(done, total))
 
     def _clear(self, checkpoint_id: str, attempts: Attempts, *, files: bool = True) -> None:
         """Remove everything below an id, the manifest first; `files` False: there are only unfinished uploads."""
@@ -290,6 +358,17 @@ def _local(done: str, checkpoint_id: str, place: Path) -> Iterator[None]:
             f"The checkpoint '{checkpoint_id}' could not be {done}: its files pass through {place} on this machine, "
             f"where: {error.strerror or error}. Make room or give write permission there."
         ) from error
+
+
+def _heard(told: Progress, done: int, total: int) -> Mapping[str, Any]:
+    """What has a file system tell how much of a file has come, when `done` bytes came before it; where it can."""
+    if told is _not_told:
+        return {}
+    from fsspec.callbacks import Callback
+
+    return {
+        "callback": Callback(hooks={"told": lambda _size, value, **_: told(done + value, max(done + value, total))})
+    }
 
 
 def _gone(remove: Callable[[], object]) -> None:

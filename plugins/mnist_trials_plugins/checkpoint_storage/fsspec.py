@@ -29,6 +29,12 @@ from mnist_trials_plugins.checkpoint_storage._retry import ONE_MINUTE, Retry
 _SELF: Final = "the checkpoint storage 'fsspec'"
 _THIS_MACHINE: Final = ("file", "local")
 _OBJECT_STORES: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "obs", "r2")
+_EXTRAS: Final = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "azure"),
+}
+"""Protocols whose library an extra of this package installs."""
 _EXAMPLE: Final = "sftp://host/mnt/checkpoints"
 
 
@@ -103,9 +109,10 @@ def _require_installed(protocol: str) -> None:
         else:
             importlib.import_module(module)
     except ImportError as error:
-        raise PluginError(
-            f"'url' of {_SELF}: {protocol}:// cannot be used here: {known.get('err') or error}."
-        ) from error
+        how = known.get("err") or error
+        if protocol in _EXTRAS:
+            how = f"{error}; install it with: pip install 'mnist-trials[{_EXTRAS[protocol]}]'"
+        raise PluginError(f"'url' of {_SELF}: {protocol}:// cannot be used here: {how}.") from error
 
 
 def _connect(url: str, settings: Mapping[str, Any]) -> tuple[Any, str]:

@@ -68,6 +68,7 @@ def create(options: Options, default_root: Path, retry: Retry = ONE_MINUTE) -> C
         whole_puts=True,
         put_options=_in_parts,
         sweep=_end_unfinished_uploads,
+        uploads=_uploads,
     )
     return RemoteStorage(remote, default_root, retry)
 
@@ -120,13 +121,30 @@ def _in_parts(size: int) -> Mapping[str, Any]:
 
 def _end_unfinished_uploads(files: Any, folder: str) -> None:
     """Throw away the parts of uploads below `folder` that never ended; they are invisible and cost money."""
-    bucket, _, key = folder.partition("/")
-    try:
-        found = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/")
-    except Exception as error:
-        if failure_of(error) is Failure.TRANSIENT:
-            raise
-        return  # the credentials may lack s3:ListBucketMultipartUploads, and some services do not know it
-    for upload in found.get("Uploads") or ():
+    bucket = folder.partition("/")[0]
+    for upload in _unfinished_uploads(files, folder):
         with suppress(FileNotFoundError):
             files.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def _uploads(files: Any, folder: str) -> Iterable[str]:
+    """The paths, from `folder`, of uploads that have not ended."""
+    key = folder.partition("/")[2]
+    return [upload["Key"].removeprefix(f"{key}/") for upload in _unfinished_uploads(files, folder)]
+
+
+def _unfinished_uploads(files: Any, folder: str) -> list[Mapping[str, Any]]:
+    bucket, _, key = folder.partition("/")
+    found: list[Mapping[str, Any]] = []
+    after: dict[str, str] = {}
+    while True:
+        try:
+            page = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/" if key else "", **after)
+        except Exception as error:
+            if failure_of(error) is Failure.TRANSIENT:
+                raise
+            return found  # the credentials may lack s3:ListBucketMultipartUploads; some services do not know it
+        found += page.get("Uploads") or ()
+        if not page.get("IsTruncated"):
+            return found
+        after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

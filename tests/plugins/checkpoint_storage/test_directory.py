@@ -80,6 +80,16 @@ def test_a_folder_that_cannot_be_listed_is_an_error_of_its_own(tmp_path: Path) -
         make({"container_path": str(tmp_path / "file")}).ids()
 
 
+def test_one_is_examined_without_a_listing_which_may_be_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network file system gives one on another machine than the one that has just written."""
+    storage = make({}, tmp_path)
+    write(storage, "first")
+    monkeypatch.setattr(os, "listdir", lambda _folder: [])
+    assert storage.ids() == []
+    assert storage.examine("first") is not None
+    assert storage.examine("second") is None
+
+
 def test_what_is_no_checkpoint_is_not_listed(tmp_path: Path) -> None:
     storage = make({"container_path": str(tmp_path)})
     write(storage, "good")

@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from typing_extensions import override
 
+from mnist_trials.checkpoint import CheckpointContent, write_checkpoint
 from mnist_trials.errors import CheckpointError
 from mnist_trials.plugin import MANIFEST, CheckpointStorage
 from mnist_trials.testing import CheckpointStorageSuite
@@ -113,6 +114,49 @@ class TestOnAnObjectStoreOfMemory(CheckpointStorageSuite):
     def open(self, root: Path) -> CheckpointStorage:
         self.stores = {root: Failing(), **self.stores}
         return storage_on(self.stores[root], root / "staging", whole_puts=True)
+
+
+def test_what_is_abandoned_when_nobody_answers_is_not_waited_for(tmp_path: Path) -> None:
+    files, clock = Failing(), SteppedClock()
+    storage = storage_on(files, tmp_path, clock, whole_puts=True)
+    folder = storage.begin("first")
+    write_files(folder)
+    files.fault = lambda _n, _name: ConnectionRefusedError(111, "refused")
+    before = files.count
+    storage.abandon("first")
+    assert files.count == before + 1
+    assert clock.waits == []
+    assert not folder.exists()
+    with pytest.raises(CheckpointError):
+        storage.delete("first")
+    assert sum(clock.waits) > 30
+
+
+def test_a_save_that_waited_for_a_storage_in_vain_does_not_wait_for_it_once_more(tmp_path: Path) -> None:
+    files, clock = Failing(), SteppedClock()
+    storage = storage_on(files, tmp_path, clock, whole_puts=True)
+    state = CheckpointContent(
+        model={},
+        state={},
+        batches=1,
+        epochs=1.0,
+        records=1,
+        metrics={},
+        hparams={},
+        trial_class="a:B",
+        experiment_id=1,
+        trial_id=1,
+        config={},
+        code=None,
+    )
+    files.fault = lambda _n, name: ConnectionRefusedError(111, "refused") if name == "put_file" else None
+    with pytest.raises(CheckpointError, match="it did not answer as it should"):
+        write_checkpoint(storage, "first", state)
+    assert 30 < clock.now <= 60
+    waits = len(clock.waits)
+    files.fault = lambda _n, name: None
+    assert storage.unfinished() == []
+    assert len(clock.waits) == waits
 
 
 @pytest.mark.parametrize("whole_puts", [False, True])

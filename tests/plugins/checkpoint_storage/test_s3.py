@@ -154,6 +154,23 @@ def test_a_writer_killed_in_a_large_file_leaves_no_checkpoint_and_its_parts_are_
         assert content(storage, "first") == FILES
 
 
+@pytest.mark.parametrize("prefix", ["p", None])
+def test_uploads_that_a_writer_left_are_found_however_many_there_are(
+    prefix: str | None, s3_server: MotoServer, bucket: str, tmp_path: Path
+):
+    client = s3_server.connect()
+    place = f"{prefix}/" if prefix else ""
+    for number in range(3):
+        client.call_s3("create_multipart_upload", Bucket=bucket, Key=f"{place}n-{number}/model.safetensors")
+    client.pipe_file(f"{bucket}/{place}half/model.safetensors", b"x")
+    storage = make(s3_server.options(bucket, **({"prefix": prefix} if prefix else {})), tmp_path)
+    assert storage.unfinished() == ["half", "n-0", "n-1", "n-2"]
+    for name in storage.unfinished():
+        storage.delete(name)
+    assert storage.unfinished() == []
+    assert client.list_multipart_uploads(bucket) == []
+
+
 def test_a_bucket_that_is_not_there_is_told_at_once(s3_server: MotoServer, tmp_path: Path):
     storage = create(s3_server.options("no-such-bucket"), tmp_path, Retry(wait=pytest.fail))
     for work in (lambda: storage.begin("first"), storage.ids, lambda: content(storage, "first")):

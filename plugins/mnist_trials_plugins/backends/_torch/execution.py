@@ -9,11 +9,12 @@ from typing import Any, final
 import torch
 from typing_extensions import override
 
-from mnist_trials.plugin import Alone, Execution, ExecutionSettings, Ranks, Rules
+from mnist_trials.plugin import Alone, Execution, ExecutionSettings, Ranks, Rules, Spread
 from mnist_trials_plugins.backends._torch import parts
 from mnist_trials_plugins.backends._torch.alike import make_alike
 from mnist_trials_plugins.backends._torch.averaging import Averager
 from mnist_trials_plugins.backends._torch.clipping import clip
+from mnist_trials_plugins.backends._torch.loss_scale import make_scaler
 from mnist_trials_plugins.backends._torch.moving import mapped
 from mnist_trials_plugins.backends._torch.precision import require_precision
 from mnist_trials_plugins.backends._torch.random_state import (
@@ -48,9 +49,7 @@ class TorchExecution(Execution):
         kind = device.type
         dtype = _AUTOCAST.get(settings.precision)
         self._autocast = None if dtype is None else torch.autocast(kind, dtype=dtype)
-        self._scaler = torch.amp.grad_scaler.GradScaler(kind) if dtype is torch.float16 else None
-        if self._scaler is not None:  # it begins with the first loss, which may be another rank's
-            self._scaler.scale(torch.zeros((), device=device))
+        self._scaler = make_scaler(device, settings.precision, settings.loss_scale)
         self._as_it_is = kind == "cpu" and self._parameters is torch.float32
         torch.set_num_threads(settings.slots[0].threads)
         set_determinism(settings.deterministic)
@@ -117,6 +116,14 @@ class TorchExecution(Execution):
         else:
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
+    @property
+    @override
+    def loss_scale(self) -> torch.Tensor | None:
+        if self._scaler is None:
+            return None
+        scale: torch.Tensor = self._scaler.scale(torch.ones((), device=self._device))
+        return scale
+
     @override
     def average_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         if self._averager is not None:
@@ -135,8 +142,8 @@ class TorchExecution(Execution):
             make_alike(model.buffers(), self._team)
 
     @override
-    def whole(self, tensor: torch.Tensor) -> torch.Tensor:
-        return parts.whole(tensor)
+    def spread(self, tensor: torch.Tensor) -> torch.Tensor | Spread:
+        return parts.spread_of(tensor)
 
     @override
     def part(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

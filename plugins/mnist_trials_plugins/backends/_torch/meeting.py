@@ -17,7 +17,9 @@ from mnist_trials.errors import PluginError, RanksMissing
 from mnist_trials.plugin import Layout
 from mnist_trials_plugins.backends._torch.quiet import without_greetings
 
-_PATIENCE = timedelta(days=1)  # of a collective: a trial may be held for hours, and the watchdog ends what is stuck
+PATIENCE = timedelta(days=1)
+"""Of a collective: a trial may be held for hours, and the watchdog ends what is stuck."""
+
 _POLL = 0.02  # seconds
 _GAVE_UP = "gave up"
 _MEETINGS = Counter[str]()  # by rendezvous, in this process: a script may open a device, close it and open it again
@@ -43,7 +45,7 @@ def meet(layout: Layout, backend: str) -> None:
         raise RanksMissing(f"Rank {layout.rank} of {layout.size} met rank 0, which has ended since: {error}") from error
     with without_greetings():
         dist.init_process_group(
-            backend, store=PrefixStore("group", store), rank=layout.rank, world_size=layout.size, timeout=_PATIENCE
+            backend, store=PrefixStore("group", store), rank=layout.rank, world_size=layout.size, timeout=PATIENCE
         )
 
 

@@ -5,9 +5,13 @@ A DTensor is known by what it has, so that a trial without a mesh need not impor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
+
+from mnist_trials.plugin import Piece, Spread
 
 
 def split_over(tensor: torch.Tensor) -> frozenset[str]:
@@ -33,12 +37,52 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return part
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` with the parts of all ranks, plain. A collective if it is split."""
-    if mesh_of(tensor) is None:
+def spread_of(tensor: torch.Tensor) -> torch.Tensor | Spread:
+    """Which ranks hold what of `tensor`; see `Execution.spread`."""
+    mesh = mesh_of(tensor)
+    if mesh is None:
         return tensor
-    full: torch.Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
-    return full
+    tensor = tensor.detach()
+    placements = tensor.placements  # type: ignore[attr-defined]
+    if any(placement.is_partial() for placement in placements):
+        from torch.distributed.tensor import Replicate
+
+        placements = [Replicate() if placement.is_partial() else placement for placement in placements]
+        tensor = tensor.redistribute(placements=placements)  # type: ignore[attr-defined]
+    splits = _splits(placements)
+    pieces = []
+    for where in product(*map(range, mesh.mesh.shape)):
+        # Of ranks that hold the same, the first one gives it.
+        if not any(index for index, placement in zip(where, placements, strict=True) if placement.is_replicate()):
+            offsets, sizes = _block(tensor.shape, mesh.mesh.shape, where, splits)
+            if all(sizes):
+                pieces.append(Piece(int(mesh.mesh[where]), offsets, sizes))
+    mine = any(piece.rank == mesh.get_rank() for piece in pieces)
+    return Spread(tuple(tensor.shape), tensor.dtype, tuple(pieces), local(tensor) if mine else None)
+
+
+def _splits(placements: Sequence[Any]) -> list[tuple[int, int]]:
+    """The dimensions of the mesh over which a tensor is split, each with that of the tensor, in the order of the cuts.
+
+    Where one of the tensor is split over two of the mesh, it is cut over the outer one first, unless that is marked:
+    FSDP, which splits over the outer one, finds a tensor that is split over the inner one already.
+    """
+    splits = [(over, placement) for over, placement in enumerate(placements) if hasattr(placement, "dim")]
+    splits.sort(key=lambda split: hasattr(split[1], "split_factor"))
+    return [(over, placement.dim) for over, placement in splits]
+
+
+def _block(
+    shape: Sequence[int], mesh: Sequence[int], where: Sequence[int], splits: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Offsets and sizes of what the rank at `where` in the mesh holds, cut as `torch.chunk` cuts."""
+    offsets, sizes = [0] * len(shape), list(shape)
+    for over, dim in splits:
+        step = -(-sizes[dim] // mesh[over])
+        start = min(where[over] * step, sizes[dim])
+        offsets[dim] += start
+        sizes[dim] = min(step, sizes[dim] - start)
+    return tuple(offsets), tuple(sizes)
 
 
 def part(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mnist_trials.errors import PluginError
-from mnist_trials_plugins.backends._shared import PRECISIONS
+from mnist_trials_plugins.backends._shared import require_precision_name
 
 
 def require_precision(device: torch.device, precision: str) -> None:
@@ -14,8 +14,7 @@ def require_precision(device: torch.device, precision: str) -> None:
     Raises:
         PluginError: it is unknown, or `device` cannot compute in it; the text says what can be used.
     """
-    if precision not in PRECISIONS:
-        raise PluginError(f"No precision is named '{precision}'. Known: {', '.join(PRECISIONS)}.")
+    require_precision_name(precision)
     if precision == "bf16-mixed" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise PluginError(
             f"{torch.cuda.get_device_name(device)} cannot compute in bfloat16. Use precision fp32 or fp16-mixed."

@@ -9,21 +9,27 @@ import torch
 import torch.distributed as dist
 from typing_extensions import override
 
-from mnist_trials.plugin import Layout, Ranks
+from mnist_trials.plugin import Layout, Line, Ranks
 
 
 @final
 class TorchRanks(Ranks):
-    """A line over `group`, which holds all ranks and carries tensors on the CPU."""
+    """A line over `group`, which holds all ranks and carries tensors on the CPU, and beside it the line `line`."""
 
-    def __init__(self, layout: Layout, group: dist.ProcessGroup) -> None:
+    def __init__(self, layout: Layout, group: dist.ProcessGroup, line: Line) -> None:
         self._layout = layout
         self._group = group
+        self._line = line
 
     @property
     @override
     def layout(self) -> Layout:
         return self._layout
+
+    @property
+    @override
+    def line(self) -> Line:
+        return self._line
 
     @override
     def gather(self, value: Any) -> list[Any]:

@@ -32,6 +32,14 @@ _BY_WEIGHT: Final[Mapping[type[nn.Module], Mapping[Dims, Split]]] = {
 }
 
 
+def dims_of(module: nn.Module, split: Split) -> dict[str, Dims]:
+    """How the parameters of `module`, by their names in it, are split so that it computes as `split` says."""
+    weight = next(dims for dims, meaning in _BY_WEIGHT[type(module)].items() if meaning is split)
+    if split is Split.INPUTS or getattr(module, "bias", None) is None:
+        return {"weight": weight}
+    return {"weight": weight, "bias": (_TENSOR,)}
+
+
 def resolve(rules: Rules, model: nn.Module, ranks: int) -> dict[str, Split]:
     """The modules of `model` that are split over `ranks` ranks, by name.
 

@@ -9,7 +9,8 @@ import torch.distributed as dist
 
 from mnist_trials.errors import PluginError
 from mnist_trials.plugin import Layout
-from mnist_trials_plugins.backends._torch.meeting import meet
+from mnist_trials_plugins.backends._torch.line import TorchLine
+from mnist_trials_plugins.backends._torch.meeting import PATIENCE, meet
 from mnist_trials_plugins.backends._torch.quiet import without_greetings
 from mnist_trials_plugins.backends._torch.ranks import TorchRanks
 
@@ -41,14 +42,17 @@ class Team:
         assert dist.group.WORLD is not None
         self.world = dist.group.WORLD
         with without_greetings():
-            line = self.world if self._own else dist.new_group(backend="gloo")
+            together = self.world if self._own else dist.new_group(backend="gloo")
+            aside = dist.new_group(backend="gloo", timeout=PATIENCE)
             self.mesh = _mesh(layout, device) if _needs_mesh(layout) else None
-        self.ranks = TorchRanks(layout, line)
+        self._line = TorchLine(aside)
+        self.ranks = TorchRanks(layout, together, self._line)
         self.data = self.world if self.mesh is None else self.mesh.get_group("data")
         self.tensor = None if self.mesh is None else self.mesh.get_group("tensor")
 
     def leave(self) -> None:
         """Close what was opened here."""
+        self._line.close()
         if self._own and dist.is_initialized():
             dist.destroy_process_group()
 
