@@ -1,0 +1,111 @@
+"""The programs of one training: captured when they are first needed, compiled or fetched, and bound to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+
+from mnist_trials.errors import ProgramError
+from mnist_trials.programs.cache import Executable, ProgramCache
+from mnist_trials.programs.graph import Graph
+from mnist_trials.training.context import TrialContext
+from mnist_trials.training.metrics import Weighted
+
+_MOST: Final = 16
+"""Programs of one training. More means that something changes which a program must have for a constant."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A program with the tensors that it works on, and what its outputs count for in a mean."""
+
+    graph: Graph
+    executable: Executable
+    tensors: list[torch.Tensor]  # those of the state, and those that it holds
+    weights: Mapping[str, float | None]
+    learnt: tuple[str, ...]  # the parameters whose gradients it adds to
+
+    def run(self, inputs: Iterable[torch.Tensor]) -> dict[str, Any]:
+        """The outputs by name, as a trial returns metrics."""
+        outputs = self.executable.run([*self.tensors, *inputs])
+        weights = self.weights
+        return {
+            name: value if (weight := weights.get(name)) is None else Weighted(value, weight)
+            for name, value in zip(self.graph.outputs, outputs, strict=True)
+        }
+
+
+@final
+class Shelf:
+    """Programs by whatever each of them has for a constant."""
+
+    def __init__(self, context: TrialContext) -> None:
+        self._context = context
+        self._cache = ProgramCache()
+        self._bound: dict[Hashable, Bound] = {}
+
+    def find(self, key: Hashable, make: Callable[[], Bound]) -> Bound:
+        """The program for `key`, made if there is none yet.
+
+        Raises:
+            ProgramError: no program can do what is asked, or there are too many already.
+        """
+        bound = self._bound.get(key)
+        if bound is None:
+            if len(self._bound) >= _MOST:
+                raise ProgramError(
+                    f"{_MOST} programs were captured for this training, and it needs one more. Something is new again "
+                    "and again that a program has for a constant: the shapes of batches, which parameters are trained, "
+                    "or an option of the optimizer such as the momentum that OneCycleLR changes (cycle_momentum=False "
+                    "leaves it alone). Keep it the same, or use `compile: true`."
+                )
+            bound = self._bound[key] = make()
+        return bound
+
+    def bind(
+        self,
+        graph: Graph,
+        state: Mapping[str, torch.Tensor],
+        weights: Mapping[str, float | None] | None = None,
+        learnt: tuple[str, ...] = (),
+    ) -> Bound:
+        """`graph`, compiled, on the tensors of `state`; what became of it is told and booked."""
+        context = self._context
+        context.beat()
+        executable = self._cache.obtain(graph)
+        context.beat()
+        if context.rank == 0:
+            context.notice(executable.told())
+        if context.performance is not None:
+            context.performance.program_seconds += executable.seconds
+            context.performance.programs_built += executable.origin == "built"
+        return Bound(graph, executable, graph.flat(state, ()), dict(weights or {}), learnt)
+
+    @property
+    def programs(self) -> tuple[Bound, ...]:
+        """Those on it now."""
+        return tuple(self._bound.values())
+
+    def forget(self) -> None:
+        """Programs are bound to tensors that are no longer used. What was compiled is found again on disk."""
+        self._bound.clear()
+
+
+def kinds_of(leaves: Sequence[Any]) -> Hashable:
+    """What of the parts of a batch a program has for a constant."""
+    return tuple((tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else None for leaf in leaves)
+
+
+def dense(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The parts of a batch as a program takes them."""
+    return [leaf if leaf.is_contiguous() else leaf.contiguous() for leaf in leaves]
+
+
+def constants_of(model: torch.nn.Module) -> Hashable:
+    """What of a model a program has for a constant, and user code may change between batches."""
+    modes = tuple(module.training for module in model.modules())
+    return modes, tuple(parameter.requires_grad for parameter in model.parameters())
