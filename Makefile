@@ -7,9 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := dev,ray,wandb
+EXTRAS := dev,jax,ray,wandb,xla
 
-.PHONY: help demo test test-slow lint format bench bench-train bench-search bench-distributed bench-checkpoints docs setup clean
+.PHONY: help demo test test-slow lint format bench bench-train bench-search bench-distributed bench-checkpoints bench-backends docs setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,7 +48,7 @@ docs: $(READY) ## write the generated parts of docs/ anew
 	$(BIN)/python -m mnist_trials.config.documents docs
 	$(BIN)/python -m mnist_trials.cli.reference > docs/cli.md
 
-bench: bench-train bench-search bench-distributed bench-checkpoints ## all benchmarks
+bench: bench-train bench-search bench-distributed bench-checkpoints bench-backends ## all benchmarks
 
 bench-train: $(READY) ## our training loop against hand-written ones, on real MNIST
 	$(BIN)/python benchmarks/train.py
@@ -61,6 +61,9 @@ bench-distributed: $(READY) ## trials on several slots: how soon they train, how
 
 bench-checkpoints: $(READY) ## what saving costs a step; save and restore against torch.save and torch.load, and on S3
 	$(BIN)/python benchmarks/checkpoints.py
+
+bench-backends: $(READY) ## steps per second of CPU on every backend, beside loops written by hand
+	$(BIN)/python benchmarks/backends.py
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
 from mnist_trials.events import Event, GoOn, Request, StopRequest
-from mnist_trials.records import Slot
+from mnist_trials.records import Mode, Slot
 
 
 @final
@@ -25,7 +25,7 @@ class WorkerSpec:
     run: int  # attempt of this trial, from 1
     rank: int
     size: int  # ranks of this trial
-    slots: tuple[Slot, ...]  # of this rank: one, unless it is a command that is run once for all slots of the trial
+    slots: tuple[Slot, ...]  # of this rank: one; all of the trial's for one process or one command that has them all
     config: Mapping[str, Any]  # the resolved experiment config: `ExperimentConfig.to_dict()`
     hparams: Mapping[str, Any]
     seed: int  # the trial's seed, a function of (experiment seed, trial id)
@@ -41,7 +41,10 @@ class WorkerSpec:
     data_root: str | None = None
     started_in: str | None = None  # the directory in which the experiment was submitted; None: this process's own
     test_mode: bool = False
+    mode: Mode = "train_and_eval"  # "eval": `warm_start` is evaluated, and nothing else
+    owner: str = ""  # how the ids of this experiment's checkpoints end; empty: its checkpoints are not told apart
     environment: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None  # the interpreter of the process, a path where it runs; None: the launcher's own
     rendezvous: str = ""  # where the ranks meet, a URL as torch.distributed reads it; a launcher of several sets it
     target: str = "mnist_trials.worker.main:run"  # what to call in the process: a function of (WorkerSpec, Channel)
 
@@ -154,6 +157,11 @@ class Launcher(ABC):
             PluginError: so many as a trial takes are not to be had, ever; the text says what is there.
         """
         return None
+
+    @property
+    def starts_processes(self) -> bool:
+        """Whether a worker is a process of its own, started by the interpreter and with the variables of its spec."""
+        return True
 
     @property
     def several_ranks(self) -> bool:

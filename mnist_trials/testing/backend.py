@@ -51,6 +51,9 @@ class BackendSuite:
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     """The precisions that the device can compute in; the others must be refused."""
 
+    own_models: ClassVar[bool] = False
+    """Whether its trials are of a framework of its own: the tests of torch models are left out then."""
+
     meshes: ClassVar[Sequence[tuple[int, int]]] = ()
     """The meshes, (data, tensor), of as many processes as the machine of the tests can run; 1 <= data <= 8."""
 
@@ -71,6 +74,11 @@ class BackendSuite:
     def backend(self) -> Backend:
         """The backend under test."""
         return self.make()
+
+    def need_torch_models(self) -> None:
+        """Called by the tests that train one."""
+        if self.own_models:
+            pytest.skip("the backend trains models of its own framework")
 
     def make(self, **options: Any) -> Backend:
         """A new backend, made as the runtime makes it."""
@@ -125,6 +133,7 @@ class BackendSuite:
 
     def test_a_prepared_model_lies_on_the_device_under_the_same_names(self) -> None:
         """Checkpoints name parameters as the user's model does."""
+        self.need_torch_models()
         model = _model()
         names = list(model.state_dict())
         execution = self.open()
@@ -134,6 +143,7 @@ class BackendSuite:
 
     def test_batches_of_any_nesting_come_to_the_device(self) -> None:
         """Containers keep their kind, and what is no tensor stays as it is."""
+        self.need_torch_models()
         import torch
 
         execution = self.open()
@@ -151,6 +161,7 @@ class BackendSuite:
             with pytest.raises(PluginError):
                 self.open(precision)
             return
+        self.need_torch_models()
         losses, _ = self.trained(precision, steps=60)
         assert losses[-1] < 0.5 * losses[0]
 
@@ -163,13 +174,15 @@ class BackendSuite:
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         inputs = torch.rand(32, 4)
         batch = execution.to_device((inputs, (inputs.sum(1) > 2).long()))
-        losses = []
+        losses, flush = [], execution.flusher()
         for _ in range(steps):
             loss = _loss(execution, model, batch)
             execution.backward(loss)
             execution.unscale(optimizer)
             execution.step(optimizer)
             optimizer.zero_grad()
+            if flush is not None:  # as the runtime does after every batch
+                flush()
             losses.append(loss.item())
         return losses, model
 
@@ -180,6 +193,7 @@ class BackendSuite:
 
     def test_bf16_true_computes_in_bfloat16(self) -> None:
         """Parameters and floating-point inputs; integers stay what they are."""
+        self.need_torch_models()
         import torch
 
         if "bf16-true" not in self.precisions:
@@ -191,6 +205,7 @@ class BackendSuite:
 
     def test_unscaled_gradients_have_their_true_size(self) -> None:
         """Also where a scaler makes them larger in between."""
+        self.need_torch_models()
         import torch
 
         for precision in ("fp16-mixed", "fp32"):
@@ -240,6 +255,7 @@ class BackendSuite:
 
     def test_deterministic_training_repeats_to_the_bit(self) -> None:
         """Where the config asks for it."""
+        self.need_torch_models()
         import torch
 
         runs = [self.trained("fp32", steps=5, deterministic=True)[1].state_dict() for _ in range(2)]
@@ -248,6 +264,7 @@ class BackendSuite:
 
     def test_several_ranks_train_as_one_does(self, tmp_path: Path) -> None:
         """Each mesh comes to the weights that a single process comes to, from the weights of rank 0."""
+        self.need_torch_models()
         alone = backend_ranks.trained(self.open()) if self.meshes else {}
         for mesh in self.meshes:
             reports = self.reports(mesh, tmp_path / f"{mesh[0]}x{mesh[1]}")
@@ -300,6 +317,11 @@ def _require_line(reports: list[dict[str, Any]], data: int, tensor: int) -> None
         assert (report["shared"], report["posted"]) == ("word of 0", 100)
         assert report["sum"] == sum(rank + 0.5 for rank in range(data))
         assert report["buffers"] == [[1.0, 1.0], [1.0, 1.0], 1, []]
+        assert size == 1 or (report["heard"] != [""] and report["after"])
+        assert report.get("still", [0]) == list(range(size))
+    if size > 1:
+        assert [report["carried"][0] for report in reports[1:]] == [[float(rank)] * 3 for rank in range(1, size)]
+        assert reports[0]["carried"] == [[0.0] * 3, [2.0 * (size - 1)] * 3]
     assert reports[0]["lost"]
     drawn = [report["drawn"] for report in reports]  # the same within a tensor group, others elsewhere
     assert all(len(set(drawn[row : row + tensor])) == 1 for row in range(0, size, tensor))

@@ -10,14 +10,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from mnist_trials.config import Mesh
 from mnist_trials.errors import RanksMissing
-from mnist_trials.plugin import Backend, Execution, ExecutionSettings, Layout, get_plugins
+from mnist_trials.plugin import Backend, Execution, ExecutionSettings, Layout, Ranks, Spread, get_plugins
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +74,7 @@ def main() -> None:
     except RanksMissing as error:
         report["refused"] = str(error)
     else:
-        report |= _line(execution) | trained(execution) | _of_its_own(execution)
+        report |= _line(execution) | trained(execution) | _of_its_own(execution) | _tensors(execution.ranks)
         report["lost"] = _loss_of_others(execution)
     Path(document["report"]).write_text(json.dumps(report), encoding="utf-8")
     os._exit(
@@ -110,6 +111,41 @@ def _line(execution: Execution) -> dict[str, Any]:
     }
 
 
+def _tensors(ranks: Ranks) -> dict[str, Any]:
+    """What goes from rank 0 to each other one and back, and what whoever waits hears when the line is closed."""
+    import torch
+
+    line, rank, size = ranks.line, ranks.layout.rank, ranks.layout.size
+    if line is None:
+        return {}
+    carried, told = torch.zeros(2, 3), torch.zeros((), dtype=torch.bfloat16)
+    for other in range(1, size):
+        if rank == 0:
+            line.send(torch.full((2, 3), float(other)), other)
+            line.receive(carried[1], other)
+        elif rank == other:
+            line.receive(carried, 0)
+            line.send(carried[0] * 2, 0)
+    heard: list[str] = []
+    thread = Thread(target=lambda: heard.append(_failure_of(lambda: line.receive(told, int(rank == 0)))))
+    thread.start()
+    ranks.gather("all have started to wait")
+    if rank:
+        line.close()
+    thread.join()
+    line.close()
+    after = _failure_of(lambda: line.send(told, int(rank == 0)))
+    return {"carried": carried.tolist(), "heard": heard, "after": after, "still": ranks.gather(rank)}
+
+
+def _failure_of(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
 def made_model(seed: int) -> torch.nn.Sequential:
     """A small model; the last layer takes no part in the loss."""
     import torch
@@ -142,13 +178,29 @@ def trained(execution: Execution) -> dict[str, Any]:
         execution.step(optimizer)
         optimizer.zero_grad()
     held = model.state_dict()
-    whole = {name: execution.whole(tensor).cpu() for name, tensor in held.items()}
-    parts = {name: execution.part(whole[name], held[name]) for name in held}
+    weights = {name: whole(execution.spread(tensor), execution.ranks).cpu() for name, tensor in held.items()}
+    parts = {name: execution.part(weights[name], held[name]) for name in held}
     return {
-        "weights": {name: tensor.tolist() for name, tensor in whole.items()},
+        "weights": {name: tensor.tolist() for name, tensor in weights.items()},
         "elements": sum(_local(parameter).numel() for parameter in parameters),
         "parts_fit": all(torch.equal(_local(parts[name]), _local(held[name])) for name in held),
     }
+
+
+def whole(tensor: torch.Tensor | Spread, ranks: Ranks) -> torch.Tensor:
+    """What `Execution.spread` gave, put together from the pieces that rank 0 names; on every rank. A collective."""
+    import torch
+
+    if not isinstance(tensor, Spread):
+        return tensor
+    everyones = ranks.gather(replace(tensor, own=None if tensor.own is None else tensor.own.detach().cpu()))
+    together = torch.full(tensor.shape, -1, dtype=torch.int64).to(tensor.dtype)
+    given = torch.zeros(tensor.shape, dtype=torch.int64)
+    for piece in everyones[0].pieces:
+        together[piece.place] = everyones[piece.rank].own
+        given[piece.place] += 1
+    assert (given == 1).all()
+    return together
 
 
 def _shares(layout: Layout) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -17,7 +17,7 @@ from mnist_trials import events
 from mnist_trials.errors import PluginError
 from mnist_trials.events import Event
 from mnist_trials.plugin import Logger, LoggerContext, get_plugins
-from mnist_trials.records import CheckpointInfo, ErrorInfo, Outcome, ProcessIdentity
+from mnist_trials.records import CheckpointInfo, ErrorInfo, Histogram, Outcome, ProcessIdentity
 
 HPARAMS: Mapping[str, Any] = {"lr": 0.1, "name": "café", "nested": {"sizes": [500, 300], "bias": None}}
 
@@ -59,6 +59,9 @@ def every_event(trial_id: int, run: int = 1) -> list[Event]:
     at: dict[str, Any] = {"batches": 100, "epochs": 0.5, "records": 6400}
     values = {"loss": 0.25, "not finite": None}
     info = CheckpointInfo(uuid="d1e8", metrics=values, bytes=3, location="/somewhere/d1e8", **at)
+    shape: dict[str, Any] = {"size": 4, "not_finite": 1, "counts": (1, 0, 2)}
+    shape |= {"minimum": -1.0, "maximum": 1.0, "mean": 0.0, "std": 1.0}
+    histograms = tuple(Histogram(kind=kind, name="fc1.weight", **shape) for kind in ("parameters", "gradients"))
     process = ProcessIdentity(pid=1, start_time="2", boot_id="3")
     return [
         events.WorkersLaunched(**who, processes=(process,)),
@@ -69,6 +72,8 @@ def every_event(trial_id: int, run: int = 1) -> list[Event]:
         events.ProgressReported(**who, **at, total_batches=200),
         events.MetricsReported(**who, **at, metrics=values, seconds=1.5),
         events.ValidationCompleted(**who, **at, metrics={"accuracy": 0.9, **values}, seconds=0.5),
+        events.HistogramsReported(**who, **at, histograms=histograms),
+        events.TrialTested(**who, **at, checkpoint="d1e8", metrics={"test_accuracy": 0.9}, seconds=0.5),
         events.CheckpointSaved(**who, checkpoint=info),
         events.TrialHeld(**who, batches=100),
         events.TrialExited(**who, outcome=Outcome.COMPLETED, batches=200),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 
 from mnist_trials.config import Mesh
-from mnist_trials.errors import TrialError
+from mnist_trials.errors import ProgramError, TrialError
 from mnist_trials.events import DatasetChosen, Notice
 from mnist_trials.plugin import Channel, CheckpointStorage, Execution, Layout, WorkerSpec
 from mnist_trials.training.cuts import DataRank, even_share
 from mnist_trials.training.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
+    from mnist_trials.training.performance import Performance
     from mnist_trials.training.stepper import Stepper
     from mnist_trials.training.trainer import Trainer
 
@@ -36,7 +37,7 @@ class TrialContext:
         directory: a folder of this trial's own, kept between runs.
         test_mode: whether only one batch is to be trained.
         device: where model and batches lie.
-        spec, channel, execution, storage, beats, rested_at, datasets: the runtime's own.
+        spec, channel, execution, storage, beats, rested_at, datasets, performance, refuses_steps: the runtime's own.
         trainer: the last Trainer that was made with this context.
     """
 
@@ -60,7 +61,9 @@ class TrialContext:
         self.trainer: Trainer | None = None
         self.beats = 0  # goes up as long as something is done
         self.rested_at: int | None = None  # what `beats` was when nothing more was to be expected for a while
+        self.performance: Performance | None = None
         self.datasets: list[str] = []  # names of those that the trial said it trains on
+        self.refuses_steps: str | None = None  # why a trial must not step its optimizers now
         self._stepper: Stepper | None = None
 
     @property
@@ -79,10 +82,15 @@ class TrialContext:
         return self.execution.ranks.layout
 
     @property
+    def mesh(self) -> Mesh:
+        """How the slots that train are arranged: the processes of the trial, or the devices of its one process."""
+        return self.layout.mesh if self.size > 1 else self.execution.mesh
+
+    @property
     def planned_mesh(self) -> Mesh:
-        """The mesh of the trial; where one slot tries a trial of several out (`validate`), the one it is to have."""
+        """`mesh`; where one slot tries a trial of several out (`validate`), the one that the trial is to have."""
         if not self.test_mode or self.size > 1 or len(self.spec.slots) > 1:
-            return self.layout.mesh
+            return self.mesh
         config = self.experiment_config
         if config.get("mesh"):
             return Mesh(**config["mesh"])
@@ -130,7 +138,9 @@ class TrialContext:
 
     @property
     def per_slot_batch_size(self) -> int:
-        """Samples per batch on each slot. Slots that split the model, not the data, have the same ones.
+        """Samples per batch in this process: on its slot, or on all of them where it drives several.
+
+        Slots that split the model, not the data, have the same ones.
 
         Raises:
             TrialError: as `global_batch_size`, or it cannot be split evenly.
@@ -138,7 +148,7 @@ class TrialContext:
         return self.split(self.global_batch_size)
 
     def split(self, global_batch_size: int) -> int:
-        """The share of each slot of a batch of `global_batch_size` samples.
+        """The share of each process of a batch of `global_batch_size` samples.
 
         Raises:
             TrialError: it cannot be split evenly.
@@ -205,6 +215,8 @@ class TrialContext:
         self._stepper = stepper
 
     def _manual(self) -> Stepper:
+        if self.refuses_steps is not None:
+            raise ProgramError(self.refuses_steps)
         if self._stepper is None:
             raise TrialError("There is nothing to step yet: this can be called in train_batch, while fit() runs.")
         self._stepper.take_over()

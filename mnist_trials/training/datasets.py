@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
@@ -12,8 +12,10 @@ from mnist_trials.training.context import TrialContext
 from mnist_trials.training.cuts import Cut, make_cut
 from mnist_trials.training.data import TensorData
 from mnist_trials.training.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
+from mnist_trials.training.limits import limit_of, limited
 from mnist_trials.training.loaders import is_plain, shuffles
 from mnist_trials.training.seeds import derive_seed
+from mnist_trials.training.trial import Trial
 
 
 def make_feeds(built: object, context: TrialContext) -> tuple[Feed, Feed]:
@@ -33,6 +35,32 @@ def make_feeds(built: object, context: TrialContext) -> tuple[Feed, Feed]:
     return make_feed(training, context, training=True), make_feed(validation, context, training=False)
 
 
+def feed_to_test(trial: Trial, context: TrialContext) -> Feed | None:
+    """The feed to test the best checkpoint on; None where the hyperparameter `run_test` does not ask for that.
+
+    Raises:
+        TrialError: the hyperparameter is neither true nor false, or the trial has no test data.
+    """
+    wanted = context.hparams.get("run_test", False)
+    if not isinstance(wanted, bool):
+        raise TrialError(f"The hyperparameter 'run_test' is true or false, not {wanted!r}.")
+    return make_feed(data_to_test(trial), context, training=False) if wanted else None
+
+
+def data_to_test(trial: Trial) -> object:
+    """What `trial` has to be tested on.
+
+    Raises:
+        TrialError: it has nothing.
+    """
+    if (data := trial.build_test_data()) is None:
+        raise TrialError(
+            f"{type(trial).__qualname__} has no test data: write build_test_data(), which returns it as build_data() "
+            "returns the validation data; or evaluate on the validation data."
+        )
+    return data
+
+
 def pair_of(built: object) -> tuple[object, object]:
     """Training and validation data as `build_data` returned them.
 
@@ -46,8 +74,12 @@ def pair_of(built: object) -> tuple[object, object]:
 
 
 def make_feed(data: object, context: TrialContext, *, training: bool) -> Feed:
-    """The feed of one data set: a TensorData, a DataLoader, or a Dataset."""
-    name = "training" if training else "validation"
+    """The feed of one data set: a TensorData, a DataLoader, or a Dataset; as long as `limit_batches` allows."""
+    name: Literal["training", "validation"] = "training" if training else "validation"
+    return limited(_feed_of(data, name, context, training), limit_of(context, name))
+
+
+def _feed_of(data: object, name: str, context: TrialContext, training: bool) -> Feed:
     seed = derive_seed(context.seed, name)
     if isinstance(data, TensorData):
         cut = _cut(len(data), context.per_slot_batch_size, data.drop_last, context, training)
@@ -128,6 +160,9 @@ def _loader_batch_size(loader: DataLoader[Any], context: TrialContext, training:
 def _cut(samples: int, per_slot: int, drop_last: bool, context: TrialContext, training: bool) -> Cut:
     _require_samples(samples, "training" if training else "validation")
     where = context.data_rank
+    limit = None if training else limit_of(context, "validation")
+    if limit is not None:  # the same samples on any number of slots
+        samples = min(samples, limit * per_slot * where.of)
     if training:
         _check_size(samples, per_slot * where.of, drop_last, context)
     elif samples < where.of:

@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from mnist_trials.plugin import Execution
+from mnist_trials.plugin import Execution, Rows
 from mnist_trials.training.cuts import Cut, DataRank
 from mnist_trials.training.data import TensorData
+from mnist_trials.training.filling import fill, filled_rows, size_of
 from mnist_trials.training.loaders import BatchKeys, keyed_loader, order
 from mnist_trials.training.random_state import seeded
 from mnist_trials.training.seeds import derive_seed
@@ -59,8 +60,7 @@ class TensorFeed(Feed):
 
     def __init__(self, data: TensorData, cut: Cut, *, training: bool, seed: int, execution: Execution) -> None:
         """Training data is shuffled; other data is not."""
-        self._images = data.images.to(execution.device)
-        self._labels = data.labels.to(execution.device)
+        self._tables = data.images.to(execution.device), data.labels.to(execution.device)
         self._transform = data.transform
         self._cut = cut
         self._shuffle = training
@@ -84,12 +84,32 @@ class TensorFeed(Feed):
 
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[Share]:
-        images, labels, transform = self._images, self._labels, self._transform
+        (images, labels), transform = self._tables, self._transform
         to_device = self._execution.to_device
-        rows = order(len(images), self._shuffle, self._seed, pass_index).to(images.device)
+        rows = order(len(images), self._shuffle, self._seed, pass_index)
+        if self._execution.static_shapes:
+            yield from self._filled(rows, skip)
+            return
+        rows = rows.to(images.device)
+        if transform is None and self._execution.takes_rows:
+            for start, end, size, whole in self._cut.parts(skip):
+                yield to_device(Rows(self._tables, rows[start:end])), size, whole
+            return
         for start, end, size, whole in self._cut.parts(skip):
             chosen = rows[start:end]
             # index_select copies in every case, so that a batch changed in place leaves the data as it is
+            x = images.index_select(0, chosen)
+            yield to_device((x if transform is None else transform(x), labels.index_select(0, chosen))), size, whole
+
+    def _filled(self, rows: torch.Tensor, skip: int) -> Iterator[Share]:
+        """As `open`, where each of the device's programs is for one size of a batch, and for given places in a tensor.
+
+        So row numbers are brought to the device batch by batch: parts of an order that lies there are programs each.
+        """
+        (images, labels), transform = self._tables, self._transform
+        to_device = self._execution.to_device
+        for start, end, size, whole in self._cut.parts(skip):
+            chosen = to_device(filled_rows(rows[start:end], self._cut.largest))
             x = images.index_select(0, chosen)
             yield to_device((x if transform is None else transform(x), labels.index_select(0, chosen))), size, whole
 
@@ -129,11 +149,11 @@ class LoaderFeed(Feed):
     def open(self, pass_index: int, skip: int) -> Iterator[Share]:
         self._keys.pass_index, self._keys.skip = pass_index, skip
         self._generator.manual_seed(derive_seed(self._seed, "workers", pass_index, *self._where.key))
-        to_device = self._execution.to_device
+        to_device, fills = self._execution.to_device, self._execution.static_shapes
         if self._where.of == 1:
             for batch in self._loader:
                 size = size_of(batch)  # a collation may have left samples out
-                yield to_device(batch), size, size
+                yield to_device(fill(batch, self._cut.largest) if fills else batch), size, size
             return
         for batch, (_, _, size, whole) in zip(self._loader, self._cut.parts(skip), strict=True):
             yield to_device(batch), size, whole
@@ -178,11 +198,13 @@ class ForeignFeed(Feed):
     def open(self, pass_index: int, skip: int) -> Iterator[Share]:
         rank, of = self._where.rank, self._where.of
         to_device = self._execution.to_device
+        full = self._loader.batch_size if self._execution.static_shapes else None
         batches = islice(self._read(pass_index), skip * of, None)
         while given := list(islice(batches, of)):
             sizes = [size_of(batch) for batch in given]
             own = rank if rank < len(given) else 0
-            yield to_device(given[own]), sizes[rank] if own == rank else 0, sum(sizes)
+            batch = fill(given[own], full) if full is not None else given[own]
+            yield to_device(batch), sizes[rank] if own == rank else 0, sum(sizes)
 
     def _read(self, pass_index: int) -> Iterator[Any]:
         for part in (self._loader.sampler, self._loader.batch_sampler, self._loader.dataset):
@@ -208,23 +230,3 @@ class ForeignFeed(Feed):
 
 
 _END = object()
-
-
-def size_of(batch: Any) -> int:
-    """The number of samples in `batch`: the length of its first tensor or array, else its own, else 1."""
-    first = _first_array(batch)
-    if first is not None:
-        return int(first.shape[0])
-    return len(batch) if hasattr(batch, "__len__") else 1
-
-
-def _first_array(batch: Any) -> Any:
-    if getattr(batch, "shape", None):
-        return batch
-    if isinstance(batch, Mapping):
-        parts: Any = batch.values()
-    elif isinstance(batch, list | tuple):
-        parts = batch
-    else:
-        return None
-    return next((found for part in parts if (found := _first_array(part)) is not None), None)

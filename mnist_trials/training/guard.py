@@ -9,7 +9,6 @@ import torch
 
 from mnist_trials.errors import NonFiniteLoss
 from mnist_trials.training.agreement import first_of
-from mnist_trials.training.optimizer_states import local_part
 from mnist_trials.training.session import Session
 
 
@@ -75,9 +74,7 @@ class LossGuard:
         """
         if self._on_nan != "stop":
             return
-        named = self._session.model.named_parameters()
-        own = next((name for name, parameter in named if not torch.isfinite(local_part(parameter)).all()), None)
-        if (name := first_of(self._ranks, own)) is not None:
+        if (name := first_of(self._ranks, self._session.learning.not_finite())) is not None:
             raise NonFiniteLoss(
                 f"The parameter '{name}' is not finite after {self._session.position.batches} batches, though the "
                 f"loss still was. {_ADVICE}"
@@ -125,10 +122,10 @@ class LossGuard:
         session = self._session
         position = session.position
         text = f"epoch_idx {position.epochs}, batch_idx {batch_idx}"
-        if session.stepper.manual:
+        if session.learning.manual:
             return text
         in_epoch = position.batch_in_epoch - (position.batches - batch_idx)
-        step = position.steps_before_epoch + in_epoch // session.stepper.frequency
+        step = position.steps_before_epoch + in_epoch // session.learning.frequency
         return f"{text}, optimizer step {step} (all counted from 0)"
 
 

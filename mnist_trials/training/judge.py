@@ -33,7 +33,7 @@ class Judge:
             return math.nan  # as the searcher sees it: the worst
         if "validation_loss" in metrics and session.settings.smaller_is_better:
             return metrics["validation_loss"]
-        if session.schedules.waits_for_metric:
+        if session.learning.waits_for_metric:
             raise TrialError(
                 "ReduceLROnPlateau needs the metric that the trial is judged by: name it as searcher.metric in the "
                 f"config, or call it 'validation_loss'. evaluate_batch gave: {given}."

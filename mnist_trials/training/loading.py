@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
 import sys
-import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +15,17 @@ import torch
 from typing_extensions import override
 
 from mnist_trials.checkpoint import Manifest, read_checkpoint
+from mnist_trials.checkpoint.named import fetched
 from mnist_trials.config import trial_seed
-from mnist_trials.errors import CheckpointError, TrialError
+from mnist_trials.errors import TrialError
 from mnist_trials.events import Event, StopRequest
-from mnist_trials.plugin import Backend, Channel, ExecutionSettings, WorkerSpec, get_plugins
+from mnist_trials.plugin import Backend, Channel, ExecutionSettings, PluginManager, WorkerSpec, get_plugins
+from mnist_trials.plugin.scratch import Scratch
 from mnist_trials.training.context import TrialContext
+from mnist_trials.training.models import load_weights, prepare_model, weights_of
+from mnist_trials.training.portions import learner_of
 from mnist_trials.training.random_state import seeded
-from mnist_trials.training.session import load_weights, prepare_model, weights_of
 from mnist_trials.training.trial import Trial
-
-HOME = "MNIST_TRIALS_HOME"
 
 
 def load_trial(
@@ -46,38 +44,48 @@ def load_trial(
     is built. The process's random state, threads and settings stay as they are, but for the device's random state.
 
     Args:
-        checkpoint: the folder of a checkpoint, or the uuid (or the beginning of it) of one under the home.
+        checkpoint: the folder of a checkpoint, its URL, or the id (or the beginning of it) of one in a folder under the
+            home.
         trial_class: the class to make the trial from. Default: the one that the checkpoint names, imported from the
             snapshot of its code where that is still there.
-        backend: on what to put the model: "cpu" or "cuda".
+        backend: on what to put the model: "cpu" or "cuda". A trial that was trained on a backend with models of its own
+            (jax) is put on that one's CPU device, or what it has by default.
         data_root: where data sets lie, for `evaluate`.
         channel: who is told of notices; nobody by default.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it is damaged.
         TrialError: the class cannot be found, or its model is another than that of the checkpoint.
-        PluginError: the device, or the precision of the training on it, is not to be had here.
+        PluginError: the device, the precision of the training on it, or the storage of a URL is not to be had here.
     """
-    folder = find_checkpoint(checkpoint)
-    manifest, content = read_checkpoint(folder)
+    with fetched(checkpoint) as folder:
+        manifest, content = read_checkpoint(folder)
     cls = trial_class or _import(manifest)
-    directory = tempfile.mkdtemp(prefix="mnist-trials-")
+    scratch = Scratch()
     experiment_seed = (manifest.config.get("reproducibility") or {}).get("experiment_seed", 0)
     seed = trial_seed(experiment_seed, manifest.trial_id)  # for what a trial derives from it, such as a split
     with seeded(seed):
-        trial = cls(_context(folder, manifest, seed, backend, directory, data_root, channel or _Nobody()))
-        weakref.finalize(trial, shutil.rmtree, directory, ignore_errors=True)
-        model = _model_of(trial)
-    load_weights(model, weights_of(content), trial.context.execution)
+        try:
+            trial = cls(_context(folder, manifest, seed, backend, str(scratch.path), data_root, channel or _Nobody()))
+        except BaseException:
+            scratch.remove()
+            raise
+        weakref.finalize(trial, scratch.remove)
+        _build_model(trial)
+    if trial._learner is not None:
+        trial._learner.load_weights(content.model)
+    else:
+        load_weights(trial.model, weights_of(content), trial.context.execution)
+        trial.model.eval()
     if own := content.state.get("trial"):
         trial.load_state_dict(own)
-    model.eval()
     return trial
 
 
-def _model_of(trial: Trial) -> torch.nn.Module:
+def _build_model(trial: Trial) -> None:
     try:
-        return prepare_model(trial, trial.context)
+        if learner_of(trial, trial.context, None, learns=False) is None:
+            prepare_model(trial, trial.context)
     except AttributeError as error:
         if error.obj is not trial:
             raise
@@ -85,30 +93,6 @@ def _model_of(trial: Trial) -> torch.nn.Module:
             f"build_model() uses self.{error.name}, which is not there: a trial is loaded without build_data(). Set it "
             "in __init__, or take it from the hyperparameters."
         ) from error
-
-
-def find_checkpoint(checkpoint: str | Path) -> Path:
-    """The folder of a checkpoint: a path, or a uuid (or the beginning of one) under the home.
-
-    Raises:
-        CheckpointError: there is none, or there are several.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return path
-    home = Path(os.environ.get(HOME) or "~/.mnist-trials").expanduser()
-    name = str(checkpoint)
-    found: list[Path] = []
-    if name and set(name) <= set("0123456789abcdef-"):
-        found = [*home.glob(f"checkpoints/*/{name}*"), *home.glob(f"scripts/*/checkpoints/{name}*")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CheckpointError(f"'{name}' is the beginning of {len(found)} checkpoints under {home}; give more of it.")
-    raise CheckpointError(
-        f"There is no checkpoint '{name}': it is no folder, and no id of one under {home} begins with it. For a "
-        "checkpoint in another storage, give the path of its folder."
-    )
 
 
 def _context(
@@ -121,7 +105,7 @@ def _context(
     channel: Channel,
 ) -> TrialContext:
     plugins = get_plugins()
-    chosen: Backend = plugins.find("backend", backend).factory({})
+    chosen = _backend(plugins, backend, manifest)
     slot = replace(chosen.slots(1)[0], threads=torch.get_num_threads())
     execution = chosen.open(
         ExecutionSettings(
@@ -151,6 +135,18 @@ def _context(
     return TrialContext(
         spec, channel, execution, plugins.find("checkpoint_storage", "directory").factory({}, folder.parent)
     )
+
+
+def _backend(plugins: PluginManager, asked_for: str, manifest: Manifest) -> Backend:
+    """The backend `asked_for`; or that of the training, where no other can take over its models."""
+    given = manifest.config.get("backend")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if name in plugins.names("backend"):
+        trained_on: Backend = plugins.find("backend", str(name)).factory({})
+        if trained_on.own_models:
+            return trained_on
+    chosen: Backend = plugins.find("backend", asked_for).factory({})
+    return chosen
 
 
 def _import(manifest: Manifest) -> type[Trial]:

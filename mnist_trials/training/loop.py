@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any, Final, final
 
-import torch
-
 from mnist_trials.clock import Clock
+from mnist_trials.errors import CheckpointError
 from mnist_trials.events import StopRequest
 from mnist_trials.records import CheckpointInfo
 from mnist_trials.training import checkpoints, saving
+from mnist_trials.training.accounts import Accounts
 from mnist_trials.training.agreement import first_of
 from mnist_trials.training.evaluation import run_validation
-from mnist_trials.training.feeds import Share
+from mnist_trials.training.final_test import run_test
 from mnist_trials.training.guard import LossGuard
 from mnist_trials.training.judge import Judge
 from mnist_trials.training.leader import Leader
-from mnist_trials.training.losses import as_metrics, checked_loss
-from mnist_trials.training.metrics import Untouched, without_weights
 from mnist_trials.training.missed import missed_points
 from mnist_trials.training.periods import Due, batches_before
 from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
 from mnist_trials.training.saving import Saver
 from mnist_trials.training.session import Session
+from mnist_trials.training.watch import Watch
 
 _SEGMENT: Final = 256
 """Batches after which single loss values are folded into one tensor, whatever the periods."""
@@ -44,8 +41,11 @@ class TrainingLoop:
         settings = session.settings
         self.session = session
         self.checkpoint = saved
+        # (batches, uuid) of this run's checkpoints, after that which it goes on from
+        self._saved: list[tuple[int, str]] = [] if saved is None else [(session.position.batches, saved)]
         self.stopped: StopRequest | None = None
         self._saved_at = session.position.batches if saved is not None else None  # or being saved
+        self._completing = False  # nothing more is trained
         self._clock = clock
         self._reporter = Reporter(session.context)
         self._guard = LossGuard(session)
@@ -57,10 +57,10 @@ class TrainingLoop:
             None if settings.own_validation_period else settings.validate_at,
         )
         self._checkpointing = Due(session.position, settings.checkpoint_period)
+        self._watch = None if settings.watch is None else Watch(session)
         self._total_batches = total_batches(settings, session.stream)
         self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
-        self._data_seconds = 0.0  # waited for data, if profiled
         self._snapshot_seconds = 0.0  # in which what is to be saved was copied
         self._judge = Judge(session)
         context = session.context
@@ -75,17 +75,31 @@ class TrainingLoop:
         )
         self._agrees = any(self._ranks.gather(session.callbacks.present))  # whether there is a callback on any rank
         self._stop_reason: str | None = None  # of a callback of any rank
-        self._untouched: Untouched | None = None  # while the batch at hand counts nothing
+        self._stop_requested = (self._leader or context.channel).stop_requested
+        self._bell = self._leader or self._saver
         self._agree()  # one that was restored may have ended training before
+        self._steps = session.learning.trainer(session, self._guard, self._look_up, clock)
+        self._accounts = Accounts(session, clock)
 
     def run(self) -> None:
-        """Train; `stopped` tells whether a request ended it. `Trainer.fit` says what happens in which order."""
+        """Train; `stopped` tells whether a request ended it. `Trainer.fit` says what happens in which order.
+
+        Raises:
+            CheckpointError: there is something to train, and the checkpoint holds no optimizer state to do so.
+        """
         session = self.session
-        session.model.train()
+        if session.lacks_optimizer and not self._finished():
+            raise CheckpointError(
+                "The checkpoint holds no optimizer state: it is of the end of a training with "
+                "`checkpoint_storage.save_optimizer: false`, and no training can go on from it. Start with its weights "
+                "(`searcher.source_checkpoint_uuid`), or resume from an earlier checkpoint."
+            )
         self._call("on_training_start")
         self._tell_missed_points()
         if session.settings.initial_validation and session.position.batches == 0 and session.validated_at is None:
             self._validate()
+        if session.settings.initial_checkpoint and session.position.batches == 0:
+            self._save()
         while not self._finished() and self.stopped is None:
             if self._until is not None and session.position.reached(self._until):
                 self._hold()
@@ -103,6 +117,12 @@ class TrainingLoop:
             self._leader.finish()
         self._call("on_training_end")
 
+    def evaluate(self) -> None:
+        """Validate, where that is all there is to do."""
+        self._validate()
+        if self._leader is not None:
+            self._leader.finish()
+
     def _call(self, hook: str, *arguments: Any) -> None:
         """Call `hook` of the callbacks, on every rank, and learn whether one of them ends training."""
         self.session.callbacks.call(hook, *arguments)
@@ -114,6 +134,11 @@ class TrainingLoop:
 
     def _finished(self) -> bool:
         return self._full_length() or self._stop_reason is not None
+
+    def _group_open(self) -> bool:
+        """Whether an update is still to be made of batches that training has seen."""
+        inside = self.session.position.batch_in_epoch % self.session.learning.frequency != 0
+        return inside and not self._full_length() and not self._completing
 
     def _full_length(self) -> bool:
         length = self.session.settings.max_length
@@ -130,7 +155,8 @@ class TrainingLoop:
         self._saver.settle()
         self.report_progress()
         self._reporter.held(session.position)
-        word = (self._leader or session.context.channel).wait_for_word()
+        with self._accounts.pause():
+            word = (self._leader or session.context.channel).wait_for_word()
         if isinstance(word, StopRequest):
             self.stopped = word
             return
@@ -148,7 +174,7 @@ class TrainingLoop:
         session = self.session
         position = session.position
         started = self._clock.monotonic()
-        trained = self._train(self._segment_length())
+        trained = self._steps.train(self._segment_length())
         self._training_seconds += self._clock.monotonic() - started
         session.training_metrics.fold()
         epoch_ended = session.stream.advance(trained, position)
@@ -157,16 +183,18 @@ class TrainingLoop:
             position.epochs += 1
             position.batch_in_epoch = 0
         if epoch_ended or self._full_length():
-            session.stepper.finish_group()
-        session.schedules.step("batch")
+            session.learning.finish_group()
+        session.learning.step_schedules("batch")
         if epoch_ended:
-            position.steps_before_epoch = session.stepper.steps
-            session.schedules.step("epoch")
+            position.steps_before_epoch = session.learning.steps
+            session.learning.step_schedules("epoch")
         self._do_what_is_due(epoch_ended)
 
     def _do_what_is_due(self, epoch_ended: bool) -> None:
         session = self.session
         self._hear_of_save()
+        if self._watch is not None and self._watch.due():
+            self._reporter.watched(session.position, self._epochs(), self._watch.look())
         if self._reporting.arrive(session.position):
             self._report()
         if epoch_ended:
@@ -184,6 +212,7 @@ class TrainingLoop:
             _SEGMENT,
             session.stream.ready(position),
             *(batches_before(position, type(end), end.value, largest) for end in ends),
+            None if self._watch is None else self._watch.batches_left,
             *(
                 due.batches_before(position, largest)
                 for due in (self._reporting, self._validation, self._checkpointing)
@@ -191,88 +220,14 @@ class TrainingLoop:
         ]
         return min(bound for bound in bounds if bound is not None)
 
-    def _train(self, count: int) -> int:
-        """Train on `count` batches, or fewer if a request comes; returns how many it were.
-
-        Schedules per batch are left to be stepped for the last one: it may yet complete a group.
-        """
-        session, position, scheduled = self.session, self.session.position, self.session.schedules.has("batch")
-        stepper, context = session.stepper, session.context
-        train_batch, learn, gather = session.trial.train_batch, stepper.learn, session.training_metrics.add
-        autocast, stop_requested = context.execution.autocast(), (self._leader or context.channel).stop_requested
-        skips, now, epoch = session.settings.on_nan == "skip", self._clock.monotonic, position.epochs
-        bell = self._leader or self._saver
-        batches = self._batches()
-        for done in range(1, count + 1):
-            if scheduled and done > 1:
-                session.schedules.step("batch")
-            batch, size, whole = next(batches)
-            if autocast is None:
-                result = train_batch(batch, epoch, position.batches)
-            else:
-                with autocast:
-                    result = train_batch(batch, epoch, position.batches)
-            metrics = result if type(result) is dict else as_metrics(result, stepper.manual)
-            if self._untouched is not None:
-                metrics = self._forget(metrics)
-            if stepper.manual:
-                gather(metrics, size)
-            else:
-                loss = metrics.get("loss")
-                weight: float = size
-                weights: float = whole
-                if not isinstance(loss, torch.Tensor) or not loss.requires_grad or loss.numel() != 1:
-                    loss, weight = checked_loss(metrics, size)
-                    weights = self._ranks.sum(weight)
-                if skips and self._not_finite(loss, weight):
-                    self._leave_out()
-                else:
-                    learn(loss, weight, weights)
-                    gather(metrics, size)
-            position.batches += 1
-            position.batch_in_epoch += 1
-            position.records += whole
-            self.stopped = stop_requested()
-            if self.stopped is not None or bell.news:
-                return done
-            if now() >= self._next_progress:
-                self.report_progress()
-        return count
-
-    def _batches(self) -> Iterator[Share]:
-        batches = self.session.stream.batches()
-        if self.session.settings.profiling:
-            batches = self._timed(batches)
-        return self._shared(batches) if self._together else batches
-
-    def _shared(self, batches: Iterator[Share]) -> Iterator[Share]:
-        """Prepare for what each batch counts on this rank."""
-        session = self.session
-        for batch, size, whole in batches:
-            session.stepper.batch_is(size, whole)
-            self._untouched = Untouched(session.trial) if size == 0 and whole > 0 else None
-            yield batch, size, whole
-
-    def _forget(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """What is left of the metrics of a batch that counts nothing."""
-        assert self._untouched is not None
-        self._untouched.put_back()
-        return without_weights(metrics)
-
-    def _not_finite(self, loss: torch.Tensor, weight: float) -> bool:
-        """Whether the loss of any rank is not, though it counts: all leave the batch out then."""
-        return self._ranks.sum(0.0 if weight == 0 or math.isfinite(loss.item()) else 1.0) > 0
-
-    def _timed(self, batches: Iterator[Share]) -> Iterator[Share]:
-        while True:
-            started = self._clock.monotonic()
-            batch = next(batches)
-            self._data_seconds += self._clock.monotonic() - started
-            yield batch
-
-    def _leave_out(self) -> None:
-        self._guard.leave_out()
-        self.session.stepper.leave_out()
+    def _look_up(self) -> bool:
+        """Between batches: whether there is something to do; says how far training is, when it is time."""
+        self.stopped = self._stop_requested()
+        if self.stopped is not None or self._bell.news:
+            return True
+        if self._clock.monotonic() >= self._next_progress:
+            self.report_progress()
+        return False
 
     def _epochs(self) -> float:
         return epochs_of(self.session.position, self.session.stream)
@@ -285,18 +240,31 @@ class TrainingLoop:
     def _report(self) -> None:
         session = self.session
         self._guard.check()
-        metrics = session.training_metrics.finish(session.context.execution)
+        metrics = session.training_metrics.finish()
         self._guard.reset()
         if session.settings.profiling:
             batches = session.position.batches - session.position.reported
             metrics["profiling_batches_per_second"] = batches / max(self._training_seconds, 1e-9)
-            metrics["profiling_data_seconds"] = self._data_seconds
+            metrics["profiling_data_seconds"] = self._steps.data_seconds
             metrics["profiling_snapshot_seconds"] = self._snapshot_seconds
             metrics["profiling_save_wait_seconds"] = self._saver.waited
         session.position.reported = session.position.batches
         self._reporter.trained(session.position, self._epochs(), metrics, self._training_seconds)
-        self._training_seconds = self._data_seconds = self._snapshot_seconds = self._saver.waited = 0.0
+        self._take_waits()
+        self._training_seconds = self._snapshot_seconds = 0.0
         self._agree()  # train_batch may have ended training by a callback
+
+    def _take_waits(self) -> None:
+        """Book for what training has waited since it was last asked."""
+        total = self._accounts.performance
+        total.input_wait += self._steps.data_seconds
+        total.checkpoints += self._saver.waited
+        self._steps.data_seconds = self._saver.waited = 0.0
+
+    def account(self) -> None:
+        """At the end of the run, however it ends: write down how much it has trained in how much time."""
+        self._take_waits()
+        self._accounts.close()
 
     def _validate(self) -> None:
         session = self.session
@@ -305,20 +273,22 @@ class TrainingLoop:
         self._call("on_validation_start")
         started = self._clock.monotonic()
         metrics = run_validation(
-            session.trial,
-            session.model,
+            session.learning.examining(),
             session.validation,
             session.context,
             limit=1 if settings.test_mode else None,
         )
         session.validated_at, session.validation_metrics = session.position.batches, metrics
         self._saved_at = None  # a checkpoint of this point does not know this validation
-        self._reporter.validated(session.position, self._epochs(), metrics, self._clock.monotonic() - started)
+        seconds = self._clock.monotonic() - started
+        self._accounts.performance.validation += seconds
+        self._reporter.validated(session.position, self._epochs(), metrics, seconds)
         value = self._judge.value(metrics)
         best = value is None or session.is_best(value)
         if value is not None:
-            session.schedules.validated(value)
-            session.best_metric = value if best else session.best_metric
+            session.learning.validated(value)
+            if best:
+                session.best_metric, session.best_batches = value, session.position.batches
         self._call("on_validation_end", metrics)
         if settings.checkpoint_policy == "all" or (settings.checkpoint_policy == "best" and best):
             self._save()
@@ -331,10 +301,13 @@ class TrainingLoop:
         self._guard.check()
         self._guard.check_parameters()
         self._saver.settle()
+        session.spares_optimizer = self._finished() and not self._group_open() and not session.settings.save_optimizer
         started = self._clock.monotonic()
         self._saver.begin(*checkpoints.take(session))
         self._saved_at = session.position.batches
-        self._snapshot_seconds += self._clock.monotonic() - started
+        seconds = self._clock.monotonic() - started
+        self._accounts.performance.checkpoints += seconds
+        self._snapshot_seconds += seconds
 
     def _hear_of_save(self) -> None:
         if (self._leader or self._saver).news:
@@ -344,6 +317,7 @@ class TrainingLoop:
 
     def _tell_saved(self, info: CheckpointInfo) -> None:
         self.checkpoint = info.uuid
+        self._saved.append((info.batches, info.uuid))
         self._reporter.saved(info)
         self._call("on_checkpoint_saved", info.uuid)
 
@@ -355,17 +329,20 @@ class TrainingLoop:
 
     def _complete(self) -> None:
         session = self.session
-        steps = session.stepper.steps
-        session.stepper.finish_group()  # a callback may end training inside a group
-        if session.stepper.steps != steps:
-            session.validated_at = None
+        steps = session.learning.steps
+        session.learning.finish_group()  # a callback may end training inside a group
+        self._completing = True
+        if session.learning.steps != steps:
+            session.validated_at = self._saved_at = None
         if self._stop_reason is not None and not self._full_length():
             session.context.notice(f"Training ends after {session.position.batches} batches: {self._stop_reason}.")
         if session.position.reported < session.position.batches:
             self._report()
-        if session.validated_at != session.position.batches:
+        if session.settings.final_validation and session.validated_at != session.position.batches:
             self._validate()
         self._save()
         self._saver.settle()
         if session.settings.test_mode and self.checkpoint is not None:
             checkpoints.read_back(session, self.checkpoint)
+        elif session.test is not None:
+            run_test(session, session.test, self._saved, self._clock)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, final
 import torch
 
 from mnist_trials.errors import TrialError
-from mnist_trials.plugin import Execution
+from mnist_trials.plugin import Execution, Measured
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -46,33 +46,34 @@ def weighted(value: torch.Tensor | float, weight: float) -> Weighted:
 class _Series:
     """The values of one metric, kept where they are computed: reading a device's value would wait for it."""
 
-    __slots__ = ("_chunks", "pending", "weights")
+    __slots__ = ("_chunks", "_execution", "_read", "pending", "weights")
 
-    def __init__(self) -> None:
+    def __init__(self, execution: Execution) -> None:
         self.pending: list[torch.Tensor | float] = []
         self.weights: list[float] = []
-        self._chunks: list[torch.Tensor] = []
+        self._chunks: list[Any] = []  # vectors on the device
+        self._read = torch.empty(0, dtype=torch.float64)  # those before them, on the CPU
+        self._execution = execution
 
     def fold(self) -> None:
-        """Make the pending values one tensor."""
-        if not self.pending:
-            return
-        device = next((v.device for v in self.pending if isinstance(v, torch.Tensor)), None)
-        if device is None:
-            chunk = torch.tensor(self.pending, dtype=torch.float64)
-        else:
-            chunk = torch.stack(
-                [v if isinstance(v, torch.Tensor) else torch.tensor(v, device=device) for v in self.pending]
-            ).double()
-        self._chunks.append(chunk)
-        self.pending = []
+        """Make the pending values one vector."""
+        if self.pending:
+            self._chunks.append(self._execution.folded(self.pending))
+            self.pending = []
+
+    def extend(self, measured: Measured) -> None:
+        """Add the values of several batches."""
+        self.fold()
+        self._chunks.append(measured.values)
+        self.weights.extend(measured.weights)
 
     def values(self) -> torch.Tensor:
         """All values, in order, on the CPU."""
         self.fold()
-        joined = torch.cat([chunk.cpu() for chunk in self._chunks]) if self._chunks else torch.empty(0).double()
-        self._chunks = [joined] if len(joined) else []
-        return joined
+        if self._chunks:
+            self._read = torch.cat([self._read, self._execution.fetched(self._chunks)])
+            self._chunks = []
+        return self._read
 
     def total(self) -> tuple[float, float]:
         """The sum of all values times their weights, and that of the weights."""
@@ -82,7 +83,7 @@ class _Series:
         return float((values[counted] * weights[counted]).sum()), float(weights.sum())
 
     def load(self, values: torch.Tensor, weights: list[float]) -> None:
-        self._chunks = [values] if len(values) else []
+        self._read = values
         self.weights = list(weights)
 
 
@@ -93,9 +94,10 @@ _Total = tuple[float, float]
 class Accumulator:
     """Gathers what `train_batch` or `evaluate_batch` return, batch by batch, into one mean per metric."""
 
-    def __init__(self, method: str) -> None:
-        """`method` is the trial's method that returns the metrics, for errors."""
+    def __init__(self, method: str, execution: Execution) -> None:
+        """`method` is the trial's method that returns the metrics, for errors; `execution` computes them."""
         self._method = method
+        self._execution = execution
         self._series: dict[str, _Series] = {}
         self._objects: dict[str, Metric] = {}
 
@@ -116,7 +118,12 @@ class Accumulator:
     def _begin(self, name: str) -> _Series:
         if not isinstance(name, str):
             raise TrialError(f"{self._method} returned a metric named {name!r}; names of metrics are text.")
-        return self._series.setdefault(name, _Series())
+        return self._series.setdefault(name, _Series(self._execution))
+
+    def extend(self, metrics: Mapping[str, Measured]) -> None:
+        """Add what a learner measured."""
+        for name, measured in metrics.items():
+            self._begin(name).extend(measured)
 
     def _add_other(self, name: str, value: object, size: float) -> None:
         if isinstance(value, Weighted):
@@ -162,24 +169,25 @@ class Accumulator:
         """The metrics that are means of values."""
         return tuple(self._series)
 
-    def finish(self, execution: Execution | None = None) -> dict[str, float]:
+    def finish(self) -> dict[str, float]:
         """The metrics of the period, which ends with this: what is added from now on is another one's.
 
-        They are those of all ranks of `execution` together, and the same on each. A collective.
+        They are those of all ranks together, and the same on each. A collective.
 
         Raises:
             TrialError: a torchmetrics object computes no single number, or is not there on every rank.
         """
         totals = {name: series.total() for name, series in self._series.items()}
-        if execution is not None and execution.ranks.layout.size > 1:
-            totals = self._of_all_ranks(totals, execution)
+        if self._execution.ranks.layout.size > 1:
+            totals = self._of_all_ranks(totals)
         result = {name: total / weight if weight > 0 else math.nan for name, (total, weight) in totals.items()}
         result.update({name: self._compute(name, metric) for name, metric in self._objects.items()})
         self._series = {}
         self._objects = {}
         return result
 
-    def _of_all_ranks(self, totals: dict[str, _Total], execution: Execution) -> dict[str, _Total]:
+    def _of_all_ranks(self, totals: dict[str, _Total]) -> dict[str, _Total]:
+        execution = self._execution
         every: list[tuple[dict[str, _Total], list[str]]] = execution.ranks.gather((totals, list(self._objects)))
         for rank, (_, objects) in enumerate(every):
             if objects != every[0][1]:

@@ -7,18 +7,21 @@ import socket
 from collections.abc import Mapping
 from typing import Any, final
 
+from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.events import (
     CheckpointRejected,
     CheckpointSaved,
     Event,
+    HistogramsReported,
     MetricsReported,
     ProgressReported,
     TrialHeld,
     TrialStarted,
+    TrialTested,
     ValidationCompleted,
     finite,
 )
-from mnist_trials.records import CheckpointInfo
+from mnist_trials.records import CheckpointInfo, Histogram
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.periods import Position
 from mnist_trials.training.settings import FitSettings
@@ -70,6 +73,18 @@ class Reporter:
             )
         )
 
+    def watched(self, position: Position, epochs: float, histograms: tuple[Histogram, ...]) -> None:
+        """Parameters or gradients were looked at."""
+        self._emit(
+            HistogramsReported(
+                **self._who,
+                batches=position.batches,
+                epochs=epochs,
+                records=position.records,
+                histograms=histograms,
+            )
+        )
+
     def validated(self, position: Position, epochs: float, metrics: Mapping[str, float], seconds: float) -> None:
         """A validation was made."""
         self._emit(
@@ -78,6 +93,20 @@ class Reporter:
                 batches=position.batches,
                 epochs=epochs,
                 records=position.records,
+                metrics=finite(metrics),
+                seconds=seconds,
+            )
+        )
+
+    def tested(self, content: CheckpointContent, uuid: str, metrics: Mapping[str, float], seconds: float) -> None:
+        """The test set was run once, with what the checkpoint `uuid` holds."""
+        self._emit(
+            TrialTested(
+                **self._who,
+                batches=content.batches,
+                epochs=content.epochs,
+                records=content.records,
+                checkpoint=uuid,
                 metrics=finite(metrics),
                 seconds=seconds,
             )

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from typing import Any, final
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mnist_trials.errors import TrialError
-
-Per = Literal["epoch", "batch", "optimizer_step"]
-PER: Final = ("epoch", "batch", "optimizer_step")
+from mnist_trials.plugin.rates import PER, Per
 
 
 @final

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, final
-
-import torch
+from typing import Any, Final, final
 
 from mnist_trials.checkpoint import CheckpointContent
-from mnist_trials.errors import TrialError
-from mnist_trials.plugin import Execution
 from mnist_trials.training.agreement import require_same_data
 from mnist_trials.training.callbacks import Callbacks
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.datasets import make_feeds
+from mnist_trials.training.datasets import feed_to_test, make_feeds
+from mnist_trials.training.learning import Learning
 from mnist_trials.training.metrics import Accumulator, compute_over, load_metric_state, metric_state, trial_metrics
-from mnist_trials.training.optimizer_states import own_part, whole_state
 from mnist_trials.training.periods import Position
+from mnist_trials.training.portions import PortionLearning, learner_of
+from mnist_trials.training.program_step import tell_no_effect
 from mnist_trials.training.random_state import reseed
 from mnist_trials.training.rank_states import OwnStates, with_own_states
-from mnist_trials.training.schedule import Schedules
 from mnist_trials.training.seeds import derive_seed
 from mnist_trials.training.settings import FitSettings
-from mnist_trials.training.stepper import Stepper
 from mnist_trials.training.stream import Stream
+from mnist_trials.training.torch_learning import TorchLearning
 from mnist_trials.training.trial import Trial
+
+_OPTIMIZER: Final = ("optimizers", "learner")
+"""Where in a state that of the optimizer is; None where a checkpoint has been saved without."""
 
 
 @final
@@ -45,18 +44,20 @@ class Session:
         self.position = Position()
         training, self.validation = make_feeds(trial.build_data(), context)
         require_same_data(context.execution.ranks, context.datasets, training, self.validation)
+        self.test = feed_to_test(trial, context)
         self.stream = Stream(training, settings.records_per_epoch)
-        self.model = prepare_model(trial, context)
-        trial._optimizer = built = trial.build_optimizer(self.model)
-        self.optimizers = _named_optimizers(built)
-        self.schedules = Schedules(trial.build_lr_scheduler(trial.optimizer))
+        learner = learner_of(trial, context, training, learns=True)
+        if learner is not None:
+            tell_no_effect(context)
+        self.learning: Learning = TorchLearning(trial, context) if learner is None else PortionLearning(learner)
         self.callbacks = Callbacks(trial.build_callbacks())
-        self.stepper = Stepper(context.execution, self.optimizers, self.schedules, context.hparams, context.notice)
-        context.attach(self.stepper)
-        self.training_metrics = Accumulator("train_batch")
+        self.training_metrics = Accumulator("train_batch", context.execution)
         self.best_metric: float | None = None
+        self.best_batches: int | None = None  # trained when it was validated
         self.validated_at: int | None = None  # batches trained at the last validation
         self.validation_metrics: dict[str, float] = {}  # what it gave
+        self.spares_optimizer = False  # what is saved now is to be without the optimizer's state
+        self.lacks_optimizer = False  # what was loaded is
         place_metrics(trial, context)
 
     def is_best(self, metric: float) -> bool:
@@ -66,37 +67,29 @@ class Session:
         best = self.best_metric
         return best is None or (metric < best if self.settings.smaller_is_better else metric > best)
 
-    def model_state(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by name, whole. A collective."""
-        whole = self.context.execution.whole
-        return {
-            name: whole(value) for name, value in self.model.state_dict().items() if isinstance(value, torch.Tensor)
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """All the rest that makes a resumed training the same as an undisturbed one. A collective."""
-        extra = {k: v for k, v in self.model.state_dict().items() if not isinstance(v, torch.Tensor)}
         execution = self.context.execution
         state = {
             "position": self.position.state_dict(),
-            "model_extra": extra,
-            "optimizers": {name: whole_state(optimizer, execution) for name, optimizer in self.optimizers.items()},
-            "schedules": self.schedules.state_dict(),
-            "stepper": self.stepper.state_dict(),
+            **self.learning.state_dict(),
             "data": self.stream.state_dict(),
             "training_metrics": self.training_metrics.state_dict(),
             "metric_objects": {name: metric_state(metric) for name, metric in trial_metrics(self.trial).items()},
             "callbacks": self.callbacks.state_dict(),
             "trial": self.trial.state_dict(),
             "best_metric": self.best_metric,
+            "best_batches": self.best_batches,
             "validated_at": self.validated_at,
             "validation_metrics": self.validation_metrics,
             "execution": execution.state_dict(),
         }
+        if self.spares_optimizer:
+            state |= {name: None for name in _OPTIMIZER if name in state}
         return with_own_states(state, execution.ranks)
 
     def load(self, content: CheckpointContent) -> None:
-        """Go back to where `content` was saved, with what `model_state` and `state_dict` returned then.
+        """Go back to where `content` was saved, with the weights and what `state_dict` returned then.
 
         On another mesh than it was saved on, what the ranks have of their own is given back as `OwnStates` says.
 
@@ -104,12 +97,11 @@ class Session:
             TrialError: they are of another model, optimizer, or data.
         """
         state, context = content.state, self.context
+        self.lacks_optimizer = any(state.get(name, ()) is None for name in _OPTIMIZER)
         every = OwnStates(state)
         own = every.of(context.layout)
-        load_weights(self.model, weights_of(content), context.execution)
-        self._load_optimizers(state["optimizers"])
-        self.schedules.load_state_dict(state["schedules"])
-        self.stepper.load_state_dict({**state["stepper"], "gradients": own["gradients"]})
+        self.learning.load_weights(content)
+        self.learning.load_state_dict(state, own["gradients"])
         self.position = Position(**state["position"])
         self.training_metrics.load_state_dict(own["training_metrics"])
         for name, metric in trial_metrics(self.trial).items():
@@ -119,7 +111,7 @@ class Session:
                 metric.reset()
         self.callbacks.load_state_dict(state["callbacks"])
         self.trial.load_state_dict(state["trial"])
-        self.best_metric = state["best_metric"]
+        self.best_metric, self.best_batches = state["best_metric"], state.get("best_batches")
         self.validated_at, self.validation_metrics = state["validated_at"], state["validation_metrics"]
         skipped = self.stream.load_state_dict(state["data"])
         if skipped:
@@ -144,17 +136,6 @@ class Session:
             f"numbers (of dropout and the like) are not those of an undisturbed training{anew}."
         )
 
-    def _load_optimizers(self, states: Mapping[str, Any]) -> None:
-        if list(states) != list(self.optimizers):
-            raise TrialError(
-                f"The checkpoint has the optimizers {list(states)}, the trial now builds {list(self.optimizers)}."
-            )
-        for name, optimizer in self.optimizers.items():
-            try:
-                optimizer.load_state_dict(own_part(states[name], optimizer, self.context.execution))
-            except ValueError as error:
-                raise TrialError(f"The checkpoint is of another optimizer: {error}.") from error
-
 
 def place_metrics(trial: Trial, context: TrialContext) -> None:
     """Bring the trial's torchmetrics objects to the device, and let them be computed over all data ranks."""
@@ -162,63 +143,3 @@ def place_metrics(trial: Trial, context: TrialContext) -> None:
         metric.to(context.device)
         if context.layout.size > 1:
             compute_over(metric, context.execution)
-
-
-def prepare_model(trial: Trial, context: TrialContext) -> torch.nn.Module:
-    """Build the trial's model and bring it to the device; `trial.model` is it from then on.
-
-    Raises:
-        TrialError: `build_model` returned no module, or a sharding rule cannot be followed.
-    """
-    built = trial.build_model()
-    if isinstance(built, torch.nn.Module):
-        model: torch.nn.Module = built
-    elif isinstance(built, Mapping) and built and all(isinstance(m, torch.nn.Module) for m in built.values()):
-        model = torch.nn.ModuleDict(dict(built))
-    else:
-        raise TrialError(
-            f"build_model must return a torch.nn.Module, or a dict of named ones; it returned {type(built).__name__}."
-        )
-    rules, tensor_ranks = trial.sharding_rules(), context.planned_mesh.tensor
-    if tensor_ranks > context.layout.mesh.tensor:
-        context.execution.check_rules(model, rules, tensor_ranks)
-    trial._model = model = context.execution.prepare(model, rules)
-    return model
-
-
-def weights_of(content: CheckpointContent) -> dict[str, Any]:
-    """Parameters and buffers by name, and what modules keep beside them (`get_extra_state`)."""
-    return {**content.model, **content.state.get("model_extra", {})}
-
-
-def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], execution: Execution) -> None:
-    """Load parameters, buffers and extra state, all of them; of each tensor what this rank holds of it.
-
-    Raises:
-        TrialError: names or shapes differ; the text says which.
-    """
-    held = {name: execution.part(weights[name], like) for name, like in _of_one_shape(model, weights)}
-    try:
-        model.load_state_dict({**weights, **held})
-    except RuntimeError as error:
-        raise TrialError(
-            f"The checkpoint's weights do not fit the model that build_model() makes now: {error}"
-        ) from error
-
-
-def _of_one_shape(model: torch.nn.Module, weights: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of `model` that `weights` has in the same shape. The others are an error that torch tells."""
-    for name, like in model.state_dict().items():
-        saved = weights.get(name)
-        if isinstance(saved, torch.Tensor) and isinstance(like, torch.Tensor) and saved.shape == like.shape:
-            yield name, like
-
-
-def _named_optimizers(built: object) -> dict[str, torch.optim.Optimizer]:
-    named = built if isinstance(built, Mapping) else {"optimizer": built}
-    if not named or not all(isinstance(optimizer, torch.optim.Optimizer) for optimizer in named.values()):
-        raise TrialError(
-            "build_optimizer must return a torch optimizer, or a dict of named ones; it returned "
-            f"{type(built).__name__}."
-        )
-    return dict(named)

@@ -28,9 +28,14 @@ class FitSettings:
     checkpoint_period: Schedule | None
     reporting_period: Schedule
     checkpoint_policy: str
+    save_optimizer: bool  # also at the end of training, from which nothing goes on
     initial_validation: bool
+    final_validation: bool
+    initial_checkpoint: bool
+    evaluates_only: bool  # a checkpoint, and trains nothing
     test_mode: bool
     profiling: bool
+    watch: Mapping[str, Any] | None  # {what: gradients, parameters or all, every: n}
     on_nan: str
     metric: str | None  # what the trial is judged by
     smaller_is_better: bool
@@ -58,24 +63,31 @@ def resolve(
     config = context.experiment_config
     searcher: Mapping[str, Any] = config.get("searcher") or {}
     testing = test_mode or context.test_mode
-    validation = _schedule("validation_period", validation_period, config.get("min_validation_period"))
     timed = context.in_experiment and searcher.get("max_time") is not None
-    initial = step_zero_validation
-    unit = None if testing else _counted_in(searcher)
     spec = context.spec
+    judged_only = spec.mode == "train" and not timed  # one that is timed is judged at all of its validations
+    validation = _schedule("validation_period", validation_period, config.get("min_validation_period"))
+    initial = bool(config.get("perform_initial_validation")) if step_zero_validation is None else step_zero_validation
+    unit = None if testing else _counted_in(searcher)
+    policy = _choice("checkpoint_policy", checkpoint_policy or config.get("checkpoint_policy"), POLICIES)
     return FitSettings(
         max_length=Batch(1) if testing else _length(max_length, searcher.get("max_length"), validation, timed),
-        validation_period=validation,
-        own_validation_period=validation_period is not None,
+        validation_period=None if judged_only else validation,
+        own_validation_period=validation_period is not None and not judged_only,
         validate_at=() if unit is None else tuple(unit(value) for value in sorted(set(spec.validate_at))),
         counted_in=unit,
         until=None if unit is None or spec.until is None else unit(spec.until),
         checkpoint_period=_schedule("checkpoint_period", checkpoint_period, config.get("min_checkpoint_period")),
         reporting_period=_schedule("reporting_period", reporting_period, config.get("scheduling_unit")) or Batch(100),
-        checkpoint_policy=_choice("checkpoint_policy", checkpoint_policy or config.get("checkpoint_policy"), POLICIES),
-        initial_validation=bool(config.get("perform_initial_validation")) if initial is None else initial,
+        checkpoint_policy="none" if spec.mode == "eval" else policy,
+        save_optimizer=bool((config.get("checkpoint_storage") or {}).get("save_optimizer", True)),
+        initial_validation=initial and spec.mode == "train_and_eval",
+        initial_checkpoint=bool(config.get("save_initial_checkpoint")),
+        final_validation=spec.mode != "train",
+        evaluates_only=spec.mode == "eval",
         test_mode=testing,
         profiling=_profiling(config) if profiling_enabled is None else profiling_enabled,
+        watch=config.get("watch"),
         on_nan=_choice("on_nan", config.get("on_nan"), ON_NAN),
         metric=searcher.get("metric"),
         smaller_is_better=bool(searcher.get("smaller_is_better", True)),

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import clip_grad_value_
 
 from mnist_trials.errors import TrialError
-from mnist_trials.plugin import Execution
+from mnist_trials.plugin import Execution, Spread
 from mnist_trials.training.schedule import Schedules
 
 _HPARAMS = ("aggregation_frequency", "max_gradient_norm", "max_gradient_value")
@@ -45,8 +45,7 @@ class Stepper:
         self.manual = False  # the trial does it all itself
         self.steps = 0
         self.frequency = _frequency(hparams)
-        self._max_norm = _positive(hparams, "max_gradient_norm")
-        self._max_value = _positive(hparams, "max_gradient_value")
+        self._max_value, self._max_norm = gradient_limits(hparams)
         self._clips = self._max_norm is not None or self._max_value is not None
         self._execution = execution
         self._optimizers = dict(optimizers)
@@ -64,6 +63,9 @@ class Stepper:
         self._together = layout.size > 1
         self._always_backward = layout.shard  # it talks to the other ranks
         self._factor = 1.0  # of a manual trial's losses in the batch at hand
+        self._keeps: Callable[[], bool] = _never
+        self.kept: dict[torch.nn.Parameter, torch.Tensor] = {}  # gradients of the last update that was asked for
+        self.program: Callable[[], None] | None = None  # clips and updates, where a captured program does that
         self._averaged: torch.optim.Optimizer | None = None  # whose gradients are those of all ranks now
         if self._together:
             for optimizer in self._optimizers.values():
@@ -78,15 +80,23 @@ class Stepper:
         if whole == 0:
             self.leave_out()
             return
+        factor = self.factor(samples, whole)
+        self._add_gradients(loss if factor == 1.0 else loss * factor, samples)
+        self.gathered(whole)
+
+    def factor(self, samples: float, whole: float) -> float:
+        """What the loss of the batch at hand is multiplied with; opens a group if none is open. As `learn`."""
         if self.frequency == 1:
-            if samples * self._data_ranks != whole:
-                loss = loss * (samples * self._data_ranks / whole)
-            self._add_gradients(loss, samples)
-            self._update()
-            return
+            return samples * self._data_ranks / whole
         if self._full == 0:
             self._full = whole * self.frequency
-        self._add_gradients(loss * (samples * self._data_ranks / self._full), samples)
+        return samples * self._data_ranks / self._full
+
+    def gathered(self, whole: float) -> None:
+        """The gradients of the batch at hand are added to those of its group; update if this completes it."""
+        if self.frequency == 1:
+            self._update()
+            return
         self._samples += whole
         self._close_batch()
 
@@ -133,21 +143,52 @@ class Stepper:
             )
         if self._groups != len(optimizer.param_groups):
             self._find_parameters()
-        execution = self._execution
         if self._together:
             self._average(optimizer, self._parameters)
-        if self._clips:
-            execution.unscale(optimizer)
-            if self._max_value is not None:
-                for parameters in self._by_mesh():
-                    clip_grad_value_(parameters, self._max_value)
-            if self._max_norm is not None:
-                execution.clip_gradients(self._parameters, self._max_norm)
-        execution.step(optimizer)
+        if self.program is None:
+            self._clip_and_step(optimizer)
+        else:
+            self.program()
         for parameter in self._parameters:  # what zero_grad() does, without its bookkeeping
             parameter.grad = None
+        self.updated()
+
+    def updated(self) -> None:
+        """Another update is made."""
         self.steps += 1
         self._schedules.step("optimizer_step")
+
+    def _clip_and_step(self, optimizer: torch.optim.Optimizer) -> None:
+        keeps = self._keeps()
+        if self._clips or keeps:
+            self._execution.unscale(optimizer)
+        if keeps:
+            self._keep(self._parameters, changed=self._clips)
+        if self._clips:
+            self._clip()
+        self._execution.step(optimizer)
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether somebody may ask for the gradients of an update."""
+        return self._keeps is not _never
+
+    def _clip(self) -> None:
+        if self._max_value is not None:
+            for parameters in self._by_mesh():
+                clip_grad_value_(parameters, self._max_value)
+        if self._max_norm is not None:
+            self._execution.clip_gradients(self._parameters, self._max_norm)
+
+    def keep_gradients(self, wanted: Callable[[], bool]) -> None:
+        """Keep in `kept` the true gradients, not clipped yet, of each update before which `wanted` says yes."""
+        self._keeps = wanted
+
+    def _keep(self, parameters: Iterable[torch.nn.Parameter], *, changed: bool) -> None:
+        """`changed`: they may be changed where they lie; else they are only let go of."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                self.kept[parameter] = parameter.grad.clone() if changed else parameter.grad
 
     def _average(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
         self._execution.average_gradients(parameters)
@@ -213,8 +254,12 @@ class Stepper:
         """For a trial in manual mode; see TrialContext.step_optimizer."""
         if self._together:
             self._average(optimizer, list(parameters_of(optimizer)))
-        if clip_grads is not None:
+        keeps = self._keeps()
+        if clip_grads is not None or keeps:
             self._execution.unscale(optimizer)
+        if keeps:
+            self._keep(parameters_of(optimizer), changed=True)
+        if clip_grads is not None:
             clip_grads(parameters_of(optimizer))
         self._execution.step(optimizer)
         if auto_zero_grads:
@@ -223,7 +268,10 @@ class Stepper:
         self._schedules.step("optimizer_step", optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The open group, gradients included (whole, with the scale of the precision, if it scales). A collective."""
+        """The open group, gradients included (with the scale of the precision, if it scales), as they lie on the ranks.
+
+        A collective where ranks hold summands of a gradient; see `Execution.spread`.
+        """
         return {
             "manual": self.manual,
             "steps": self.steps,
@@ -231,7 +279,7 @@ class Stepper:
             "samples": self._samples,
             "full": self._full,
             "gradients": {
-                str(i): _kept(self._execution.whole(p.grad))
+                str(i): _kept(self._execution.spread(p.grad))
                 for i, p in enumerate(self._parameters)
                 if p.grad is not None
             },
@@ -250,6 +298,10 @@ class Stepper:
                 parameter.grad = self._execution.part(_brought_back(gradient).to(parameter.device), parameter)
 
 
+def _never() -> bool:
+    return False
+
+
 def mean_of_gradients(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The mean of the `gradients` that `Stepper.state_dict` gave on each data rank; a missing one is zeros."""
     names = dict.fromkeys(name for part in parts for name in part)
@@ -257,9 +309,9 @@ def mean_of_gradients(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: _kept(gradient / len(parts)) for name, gradient in total.items()}
 
 
-def _kept(gradient: torch.Tensor) -> Any:
+def _kept(gradient: torch.Tensor | Spread) -> Any:
     """`gradient` as a checkpoint can hold it."""
-    if gradient.layout is not torch.sparse_coo:
+    if isinstance(gradient, Spread) or gradient.layout is not torch.sparse_coo:
         return gradient
     return {"indices": gradient._indices(), "values": gradient._values(), "shape": list(gradient.shape)}
 
@@ -291,6 +343,15 @@ def _frequency(hparams: Mapping[str, Any]) -> int:
             f"The hyperparameter 'aggregation_frequency' must be a whole number of at least 1, not {value!r}."
         )
     return value
+
+
+def gradient_limits(hparams: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The hyperparameters `max_gradient_value` and `max_gradient_norm`.
+
+    Raises:
+        TrialError: one of them is out of range.
+    """
+    return _positive(hparams, "max_gradient_value"), _positive(hparams, "max_gradient_norm")
 
 
 def _positive(hparams: Mapping[str, Any], name: str) -> float | None:

@@ -30,6 +30,11 @@ class Stream:
         self._at_start: dict[str, Any] = {}  # the feed's state when this pass began
 
     @property
+    def feed(self) -> Feed:
+        """Where the batches come from."""
+        return self._feed
+
+    @property
     def epoch_length(self) -> int | None:
         """Batches in an epoch, if that is known."""
         return self._epoch_length

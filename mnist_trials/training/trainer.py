@@ -64,11 +64,16 @@ class Trainer:
     ) -> FitResult:
         """Train the trial to `max_length`, from its newest checkpoint if it has any.
 
+        In an experiment with `--mode train` it validates only where the searcher judges the trial; with `--mode eval`
+        it trains nothing, but validates the checkpoint that the experiment starts from.
+
         What happens, in this order (a test runs these lines beside a real training and compares)::
 
             on_training_start()
             if step_zero_validation and at_start():
                 validate()  # on_validation_start, evaluate_batch, on_validation_end; save by checkpoint_policy
+            if save_initial_checkpoint and at_start():
+                save()  # see below; nothing if that was done already
             while not finished() and not stop_requested():
                 if held():  # in a search: it has trained as far as it may for now
                     validate()  # if this point is not validated yet
@@ -89,6 +94,8 @@ class Trainer:
                     step_schedules("epoch")
                 if save_is_durable():  # one that began at an earlier batch, written while training went on
                     on_checkpoint_saved()
+                if due(watch):
+                    look()  # histograms of parameters, and of the gradients of the last update
                 if due(reporting_period):
                     report()
                 if epoch_ended():
@@ -115,8 +122,8 @@ class Trainer:
             reporting_period: over how much training metrics are averaged. Default: the experiment's
                 `scheduling_unit`, else `Batch(100)`.
             checkpoint_policy: save after a validation that is the "best" so far (default), after "all", or "none".
-            latest_checkpoint: a checkpoint (uuid, or path of its folder) to go on from, where the trial has none of
-                its own.
+            latest_checkpoint: a checkpoint to go on from, where the trial has none of its own: its folder, its URL, or
+                its id (in the storage of the trial; of one in a folder under the home the beginning of it will do).
             step_zero_validation: validate before training. Default: the experiment's `perform_initial_validation`.
             test_mode: train one batch, validate one, save a checkpoint, restore it, and be done.
             profiling_enabled: report how fast training is and how long it waits for data, as training metrics.
@@ -144,20 +151,22 @@ class Trainer:
             profiling_enabled=profiling_enabled,
         )
         origin, rejections = checkpoints.find_origin(self._context, latest_checkpoint)
-        goes_on = origin is not None and not origin.weights_only
+        goes_on = origin is not None and (settings.evaluates_only or not origin.weights_only)
         self._start = origin.content.batches if origin is not None and goes_on else 0
         Reporter(self._context).started(self._start, None if origin is None else origin.uuid)
         checkpoints.tell_rejections(rejections, origin, self._context)
         session = self._session = Session(self._trial, self._context, settings)
-        if origin is not None and goes_on:
+        if settings.evaluates_only:
+            checkpoints.restore_to_evaluate(session, origin)
+        elif origin is not None and goes_on:
             checkpoints.restore(session, origin.content)
         elif origin is not None:
             checkpoints.start_warm(session, origin)
         return self._run(TrainingLoop(session, self._clock, origin.uuid if origin is not None and origin.own else None))
 
     def _tell_unused_slots(self) -> None:
-        slots, processes = len(self._context.spec.slots), self._context.size
-        if slots > processes:
+        slots, mesh = len(self._context.spec.slots), self._context.mesh
+        if slots > mesh.data * mesh.tensor:
             self._context.notice(
                 f"This trial has {slots} slots, but its command was started once, so only one process trains. Put "
                 "`python3 -m mnist_trials.launch.torch_distributed` before the command to run it on every slot."
@@ -166,12 +175,16 @@ class Trainer:
     def _run(self, loop: TrainingLoop) -> FitResult:
         session = loop.session
         try:
-            loop.run()
+            if session.settings.evaluates_only:
+                loop.evaluate()
+            else:
+                loop.run()
         except (Exception, SystemExit):
             loop.report_progress()  # the record of the error says exactly where it was
             loop.finish_save()
             raise
         finally:
+            loop.account()
             session.stream.close()
             self._context.rest()  # what a script does afterwards is its own
         return FitResult(

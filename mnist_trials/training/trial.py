@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Rules
 from mnist_trials.training.optimizers import optimizer_from_hparams
+from mnist_trials.training.rates import schedules_from_hparams
 
 if TYPE_CHECKING:
     from mnist_trials.training.context import TrialContext
@@ -23,6 +24,7 @@ class Trial(ABC):
 
     _model: Any = None
     _optimizer: Any = None
+    _learner: Any = None  # of a backend that has a way of its own
 
     def __init__(self, context: TrialContext) -> None:
         self.context = context
@@ -34,6 +36,14 @@ class Trial(ABC):
     @abstractmethod
     def build_data(self) -> Any:
         """Training and validation data, in this order: each a Dataset, a DataLoader, or an mt.TensorData."""
+
+    def build_test_data(self) -> Any:
+        """The data that nothing is chosen by, made as `build_data` makes its own. None: there is none.
+
+        `evaluate --split test` looks at it; and, with the hyperparameter `run_test: true`, the end of training, with
+        the weights of the best checkpoint, once.
+        """
+        return None
 
     @abstractmethod
     def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
@@ -59,8 +69,11 @@ class Trial(ABC):
         return optimizer_from_hparams(model.parameters(), self.context.hparams)
 
     def build_lr_scheduler(self, optimizer: Any) -> Any:
-        """A torch learning-rate scheduler (stepped after every epoch), an mt.LRSchedule, or several in a list."""
-        return None
+        """A torch learning-rate scheduler (stepped after every epoch), an mt.LRSchedule, or several in a list.
+
+        By default: what the hyperparameter `lr_schedule` says.
+        """
+        return schedules_from_hparams(optimizer, self.context.hparams)
 
     def sharding_rules(self) -> Rules:
         r"""How parameters are split over the slots of a mesh with a tensor dimension; see docs/distributed.md.

@@ -21,6 +21,7 @@ from mnist_trials.events import (
     ProgressReported,
     StopRequest,
     TrialStarted,
+    TrialTested,
     ValidationCompleted,
 )
 from mnist_trials.plugin import Channel
@@ -106,6 +107,8 @@ class ConsoleChannel(Channel):
                 line = self._metrics("training  ", event.batches, event.epochs, event.metrics)
             case ValidationCompleted():
                 line = self._metrics("validation", event.batches, event.epochs, event.metrics)
+            case TrialTested():
+                line = self._metrics("test      ", event.batches, event.epochs, event.metrics)
         return line
 
     def _metrics(self, kind: str, batches: int, epochs: float, metrics: MetricValues) -> str:

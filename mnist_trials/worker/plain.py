@@ -12,7 +12,7 @@ from typing import Any, final
 from mnist_trials.config import ExperimentConfig, load, sample, trial_seed
 from mnist_trials.config.hyperparameters import ranges
 from mnist_trials.errors import PluginError, UsageError
-from mnist_trials.plugin import Backend, WorkerSpec, get_plugins
+from mnist_trials.plugin import Backend, WorkerSpec, get_plugins, own_options, python_of
 from mnist_trials.records import Slot
 
 Source = str | Path | Mapping[str, Any]
@@ -62,7 +62,8 @@ def plain_spec(
 
     Raises:
         ConfigError: mistakes in the config.
-        UsageError: it has a range that `hparams` gives no value for, or the variables of torchrun make no sense.
+        UsageError: it has a range that `hparams` gives no value for, the variables of torchrun make no sense, or the
+            config names another interpreter.
         PluginError: there is no device of the kind that the config asks for.
     """
     script = Path(sys.argv[0] or "interactive").stem
@@ -71,14 +72,15 @@ def plain_spec(
     directory = home / "scripts" / script
     data = data_root if data_root is not None else os.environ.get("MNIST_TRIALS_DATA")
     place = Place.of_environment()
-    slot, environment = _slot(config, place)
+    _require_interpreter(config)
+    slots, environment = _slots(config, place)
     spec = WorkerSpec(
         experiment_id=0,
         trial_id=1,
         run=1,
         rank=place.rank,
         size=place.size,
-        slots=(slot,),
+        slots=slots,
         config=config.to_dict(),
         hparams=_hyperparameters(config, hparams),
         seed=seed if seed is not None else trial_seed(config.experiment_seed, 1),
@@ -126,20 +128,46 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _slot(config: ExperimentConfig, place: Place) -> tuple[Slot, Mapping[str, str]]:
-    """This process's slot of the config's kind of device, and the variables that a process on it needs."""
+def _slots(config: ExperimentConfig, place: Place) -> tuple[tuple[Slot, ...], Mapping[str, str]]:
+    """This process's slots of the config's kind of device, and the variables that a process on them needs."""
     choice = config.backend
     for name in _AUTO if choice.name == "auto" else (choice.name,):
         backend = _backend(name, choice.options, optional=choice.name == "auto")
         if backend is not None and backend.slots(None):
-            slot = backend.slots(place.local_size)[place.local_rank]
-            return slot, backend.environment((slot,))
+            slots = _of_all(backend, config, place) if backend.one_process else _of_one(backend, place)
+            return slots, backend.environment(slots)
     raise PluginError(f"The backend '{choice.name}' finds no device on this machine. Try `backend: auto`.")
+
+
+def _of_one(backend: Backend, place: Place) -> tuple[Slot, ...]:
+    return (backend.slots(place.local_size)[place.local_rank],)
+
+
+def _of_all(backend: Backend, config: ExperimentConfig, place: Place) -> tuple[Slot, ...]:
+    """All slots of the trial, for a backend that drives them from one process."""
+    if place.size > 1:
+        raise UsageError(
+            f"The backend '{config.backend.name}' drives all slots of a trial from one process, and this is one of "
+            f"{place.size} (RANK and WORLD_SIZE). Start the script by itself; 'resources.slots_per_trial' of its "
+            "config says how many slots it takes."
+        )
+    wanted = config.resources.slots_per_trial
+    return backend.slots(None if wanted == "auto" else wanted)
+
+
+def _require_interpreter(config: ExperimentConfig) -> None:
+    """See that this process runs in the interpreter that the config names, if it does."""
+    python = python_of(config.backend.name, config.backend.options)
+    if python is not None and Path(python) != Path(sys.executable).absolute():
+        raise UsageError(
+            f"The config names the interpreter {python} for the backend '{config.backend.name}', and this script runs "
+            f"in {sys.executable}. Start the script with that one."
+        )
 
 
 def _backend(name: str, options: Mapping[str, Any], optional: bool) -> Backend | None:
     try:
-        backend: Backend = get_plugins().find("backend", name).factory(options)
+        backend: Backend = get_plugins().find("backend", name).factory(own_options(options))
     except PluginError:
         if optional:
             return None

@@ -17,6 +17,7 @@ from mnist_trials.plugin import (
     Layout,
     WorkerSpec,
     get_plugins,
+    own_options,
 )
 
 if TYPE_CHECKING:
@@ -42,16 +43,32 @@ def open_context(spec: WorkerSpec, config: ExperimentConfig, channel: Channel) -
 
 def _open_backend(spec: WorkerSpec, config: ExperimentConfig) -> Execution:
     # The controller has chosen where the config says `auto`.
-    backend: Backend = get_plugins().find("backend", spec.slot.backend).factory(config.backend.options)
+    record = get_plugins().find("backend", spec.slot.backend)
+    backend: Backend = record.factory(own_options(config.backend.options))
     settings = ExecutionSettings(
         slots=spec.slots,
         precision=config.precision,
-        compile=bool(config.compile),
+        compile=config.compile is True,  # `program` is the Trainer's: it captures whole steps
         deterministic=config.deterministic,
         seed=spec.seed,
+        loss_scale=config.loss_scale,
         layout=layout_of(spec, config),
+        mesh=_own_mesh(spec, config) if backend.one_process else Mesh(data=1, tensor=1),
     )
     return backend.open(settings)
+
+
+def _own_mesh(spec: WorkerSpec, config: ExperimentConfig) -> Mesh:
+    """The mesh over the slots of the one process of a trial. A single slot that tries a trial out has no use for it.
+
+    Raises:
+        TrialError: the config's mesh is for another number of slots.
+    """
+    slots = len(spec.slots)
+    if config.mesh is None or slots == 1:
+        return Mesh(data=slots, tensor=1)
+    _require_fit(config.mesh, slots)
+    return config.mesh
 
 
 def layout_of(spec: WorkerSpec, config: ExperimentConfig) -> Layout:
@@ -68,12 +85,16 @@ def layout_of(spec: WorkerSpec, config: ExperimentConfig) -> Layout:
         rendezvous=spec.rendezvous,
         start_seconds=float(config.watchdog.start_seconds),
     )
-    if layout.size != spec.size:
-        raise TrialError(
-            f"The mesh {{data: {mesh.data}, tensor: {mesh.tensor}}} is for {layout.size} slots, and this trial was "
-            f"started on {spec.size}."
-        )
+    _require_fit(mesh, spec.size)
     return layout
+
+
+def _require_fit(mesh: Mesh, slots: int) -> None:
+    if mesh.data * mesh.tensor != slots:
+        raise TrialError(
+            f"The mesh {{data: {mesh.data}, tensor: {mesh.tensor}}} is for {mesh.data * mesh.tensor} slots, and this "
+            f"trial was started on {slots}."
+        )
 
 
 def open_storage(spec: WorkerSpec, config: ExperimentConfig) -> CheckpointStorage:

@@ -14,7 +14,9 @@ from typing_extensions import override
 
 import mnist_trials as mt
 from mnist_trials.checkpoint import CheckpointContent, read_checkpoint
+from mnist_trials.config import LossScale
 from mnist_trials.plugin import CheckpointStorage, ExecutionSettings, Layout, WorkerSpec, get_plugins
+from mnist_trials.records import Mode
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.trainer import FitResult
@@ -96,6 +98,7 @@ class Lab:
         channel: RecordingChannel | None = None,
         seed: int = 7,
         precision: str = "fp32",
+        loss_scale: LossScale | None = None,
         compiled: bool = False,
         experiment_id: int = 1,
         slots: int = 1,
@@ -105,6 +108,7 @@ class Lab:
         validate_at: Sequence[int] = (),
         until: int | None = None,
         test_mode: bool = False,
+        mode: Mode = "train_and_eval",
     ) -> TrialContext:
         backend = get_plugins().find("backend", "cpu").factory({})
         slot = replace(backend.slots(1)[0], threads=1)
@@ -128,9 +132,16 @@ class Lab:
             validate_at=tuple(validate_at),
             until=until,
             test_mode=test_mode,
+            mode=mode,
         )
         settings = ExecutionSettings(
-            slots=(slot,), precision=precision, compile=compiled, deterministic=False, seed=seed, layout=layout
+            slots=(slot,),
+            precision=precision,
+            loss_scale=loss_scale,
+            compile=compiled,
+            deterministic=False,
+            seed=seed,
+            layout=layout,
         )
         return TrialContext(spec, channel or RecordingChannel(), backend.open(settings), self.storage)
 

@@ -51,6 +51,10 @@ class Wrapped(CheckpointStorage):
         return self._storage.ids()
 
     @override
+    def unfinished(self) -> list[str]:
+        return self._storage.unfinished()
+
+    @override
     def locate(self, checkpoint_id: str) -> str:
         return self._storage.locate(checkpoint_id)
 

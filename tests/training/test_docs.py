@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import mnist_trials as mt
+from mnist_trials.plugin import rates
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.optimizers import OPTIMIZERS, OPTIONS
+from mnist_trials.training.performance import Performance
 from mnist_trials.training.stepper import _HPARAMS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "trial.md").read_text(encoding="utf-8")
@@ -41,6 +44,25 @@ def test_everything_public_is_named() -> None:
     assert not missing
 
 
+def test_every_schedule_is_in_its_table_with_its_options_and_their_defaults() -> None:
+    for name, (_, options) in rates._SCHEDULES.items():
+        row = re.search(rf"^\| `{name}` \| (.*?) \|", DOCS, re.MULTILINE)
+        assert row, name
+        told = re.findall(r"`(\w+)`(?: \((.*?)\))?", row[1])
+        assert [(option, bool(default)) for option, default in told] == [
+            (option, kind.optional) for option, kind in options.items()
+        ], name
+    assert re.search(r"^\| `sequence` \| `schedules` \|", DOCS, re.MULTILINE)
+
+
+def test_every_key_of_the_performance_is_in_its_table(tmp_path: Path) -> None:
+    execution: Any = SimpleNamespace(compilations=0, compile_seconds=0.0)
+    document = Performance(tmp_path, execution, goes_on=False).document()
+    rows = re.search(r"^## performance.json$(.*?)\Z", DOCS, re.MULTILINE | re.DOTALL)
+    assert rows
+    assert [name for name in document if f"`{name}`" not in rows[1]] == []
+
+
 def test_every_attribute_of_the_context_is_in_its_table() -> None:
     doc = inspect.getdoc(TrialContext) or ""
     said = {n for line in re.findall(r"^    ([\w, ]+):", doc, re.MULTILINE) for n in line.split(", ")}
@@ -54,5 +76,7 @@ def test_every_attribute_of_the_context_is_in_its_table() -> None:
         "beats",
         "rested_at",
         "datasets",
+        "performance",
+        "refuses_steps",
     }:  # the runtime's own
         assert f"`{name}`" in DOCS, name

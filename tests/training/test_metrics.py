@@ -17,15 +17,26 @@ from torchmetrics.classification import MulticlassAccuracy
 import mnist_trials as mt
 from mnist_trials.errors import TrialError
 from mnist_trials.events import MetricsReported, ValidationCompleted
+from mnist_trials.plugin import ExecutionSettings, get_plugins
 from mnist_trials.training.metrics import Accumulator
 from tests.training.lab import Lab, Small, samples, unit
+
+BACKEND = get_plugins().find("backend", "cpu").factory({})
+EXECUTION = BACKEND.open(
+    ExecutionSettings(slots=BACKEND.slots(None)[:1], precision="fp32", compile=False, deterministic=False, seed=1)
+)
+
+
+def gathering(method: str) -> Accumulator:
+    return Accumulator(method, EXECUTION)
+
 
 VALUES = st.lists(st.tuples(st.floats(-100, 100, width=32), st.integers(1, 64)), min_size=1, max_size=30)
 
 
 @given(VALUES, st.sets(st.integers(0, 29)))
 def test_a_mean_is_weighted_by_samples_however_it_is_gathered(values: list[Any], folds: set[int]) -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     for number, (value, size) in enumerate(values):
         accumulator.add({"tensor": torch.tensor(value), "number": value, "row": torch.tensor([value])}, size)
         if number in folds:
@@ -38,10 +49,10 @@ def test_a_mean_is_weighted_by_samples_however_it_is_gathered(values: list[Any],
 
 @given(VALUES, st.integers(0, 29))
 def test_a_period_that_is_saved_and_restored_ends_with_the_same_bits(values: list[Any], at: int) -> None:
-    straight, first = Accumulator("train_batch"), Accumulator("train_batch")
+    straight, first = gathering("train_batch"), gathering("train_batch")
     for number, (value, size) in enumerate(values):
         if number == at:
-            second = Accumulator("train_batch")
+            second = gathering("train_batch")
             second.load_state_dict(first.state_dict())
             first = second
         straight.add({"loss": torch.tensor(value)}, size)
@@ -58,14 +69,14 @@ def test_the_last_short_batch_weighs_what_it_holds(lab: Lab) -> None:
 
 
 def test_weighted_values_count_as_much_as_they_say() -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     accumulator.add({"x": mt.weighted(1.0, 3)}, 8)
     accumulator.add({"x": mt.weighted(torch.tensor(5.0), 1)}, 8)
     assert accumulator.finish() == {"x": 2.0}
 
 
 def test_a_value_of_no_weight_has_no_say() -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     accumulator.add({"x": mt.weighted(math.nan, 0), "y": mt.weighted(1.0, 0)}, 8)
     accumulator.add({"x": 2.0}, 8)
     result = accumulator.finish()
@@ -92,18 +103,18 @@ def test_a_weight_that_is_none_is_refused(weight: float) -> None:
 )
 def test_what_is_no_metric_is_refused_by_name(value: Any, named: str) -> None:
     with pytest.raises(TrialError, match=rf"(?s)evaluate_batch returned .*{named}.* as the metric 'score'"):
-        Accumulator("evaluate_batch").add({"score": value}, 1)
+        gathering("evaluate_batch").add({"score": value}, 1)
 
 
 @pytest.mark.parametrize("value", [1, True, np.float32(1), np.int64(1), torch.tensor([[1]]), torch.tensor(True)])
 def test_numbers_of_many_kinds_are_metrics(value: Any) -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     accumulator.add({"x": value}, 1)
     assert accumulator.finish() == {"x": 1.0}
 
 
 def test_numbers_and_tensors_may_take_turns() -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     for value in (1, torch.tensor(2.0), torch.tensor(3.0, dtype=torch.bfloat16), 4.0):
         accumulator.add({"x": value}, 1)
     assert accumulator.finish() == {"x": 2.5}
@@ -141,7 +152,7 @@ def test_a_torchmetrics_object_with_many_numbers_is_refused_by_name(lab: Lab) ->
 
 
 def test_a_new_torchmetrics_object_per_batch_is_refused() -> None:
-    accumulator = Accumulator("evaluate_batch")
+    accumulator = gathering("evaluate_batch")
     accumulator.add({"x": MulticlassAccuracy(3)}, 1)
     with pytest.raises(TrialError, match="a new torchmetrics object for 'x'"):
         accumulator.add({"x": MulticlassAccuracy(3)}, 1)

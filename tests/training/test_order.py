@@ -12,11 +12,11 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 import mnist_trials as mt
-from mnist_trials.events import Event, GoOn, MetricsReported, StopRequest, TrialHeld
+from mnist_trials.events import Event, GoOn, HistogramsReported, MetricsReported, StopRequest, TrialHeld
 from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.trainer import Trainer
-from tests.training.lab import Lab, Small
+from tests.training.lab import SEARCHED, Lab, Small
 from tests.training.storages import Patient, saves_ended
 
 EPOCH = 13  # batches of 8 in 100 samples
@@ -39,6 +39,8 @@ class Case:
     aggregation: int = 1
     policy: str = "all"
     step_zero: bool = False
+    initial: bool = False  # save a checkpoint before the first batch
+    watch: int = 1000
     stop_at: int = 1000
     held_at: tuple[int, ...] = ()  # in order; after the last it goes on to the end ...
     stopped_when_held: bool = False  # ... or is stopped there
@@ -68,6 +70,9 @@ class Told:
             **{name: getattr(self, name) for name in own},
             "save_is_durable": lambda: self.under_way and not case.slow,
             "step_zero_validation": case.step_zero,
+            "save_initial_checkpoint": case.initial,
+            "look": lambda: self.calls.append("look"),
+            "watch": case.watch,
             "at_start": lambda: self.batches == 0,
             "finished": lambda: self.batches >= case.length,
             "stop_requested": lambda: self.batches >= case.stop_at or self.told_to_stop,
@@ -133,6 +138,8 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
     def on_event(event: Event) -> None:
         if isinstance(event, MetricsReported):
             calls.append("report")
+        if isinstance(event, HistogramsReported):
+            calls.append("look")
         if isinstance(event, TrialHeld):
             calls.append("wait_for_word")
 
@@ -212,9 +219,10 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
     channel.answers.extend(GoOn(until) for until in later)
     if case.stopped_when_held:
         channel.answers[-1] = StopRequest(Outcome.PAUSED)
+    config = {**SEARCHED, "save_initial_checkpoint": case.initial, "watch": {"what": "parameters", "every": case.watch}}
     lab.fit(
         Recorded,
-        lab.context({"aggregation_frequency": case.aggregation}, channel=channel, until=first),
+        lab.context({"aggregation_frequency": case.aggregation}, config, channel=channel, until=first),
         max_length=mt.Batch(case.length),
         reporting_period=mt.Batch(case.reporting),
         validation_period=mt.Batch(case.validation),
@@ -247,6 +255,10 @@ def done(lab: Lab, case: Case) -> list[str]:  # noqa: C901 - one small recorder 
         Case(length=30, stop_at=17, checkpoint=16, policy="none", slow=True),
         Case(length=30, held_at=(5, 6, 13), validation=5, policy="none", slow=True),
         Case(length=30, held_at=(1, 29), stopped_when_held=True, slow=True),
+        Case(length=20, initial=True, policy="none"),
+        Case(length=20, initial=True, step_zero=True, checkpoint=7, slow=True),
+        Case(length=30, watch=5, reporting=10, validation=13),
+        Case(length=30, watch=4, aggregation=3, held_at=(8,), stop_at=20),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,3 +168,18 @@ def test_state_that_a_checkpoint_cannot_hold_is_named(lab: Lab) -> None:
 
     with pytest.raises(CheckpointError, match=r"trial\.thing"):
         lab.fit(Hoarder)
+
+
+@pytest.mark.parametrize("by", ["folder", "url", "id", "beginning"])
+def test_a_script_names_what_it_goes_on_from_in_any_way(
+    lab: Lab, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = str(lab.fit(Small, max_length=mt.Batch(4)).result.checkpoint)
+    folder = lab.folder / "checkpoints" / uuid
+    monkeypatch.setenv("MNIST_TRIALS_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "home" / "checkpoints" / "7").symlink_to(folder.parent)
+    name = {"folder": folder, "url": f"file://{folder}", "id": uuid, "beginning": uuid[:8]}[by]
+    run = lab.fit(Small, latest_checkpoint=name)
+    assert [(event.batches, event.checkpoint) for event in run.channel.of(TrialStarted)] == [(4, uuid)]
+    assert run.result.batches == 10

@@ -276,7 +276,8 @@ def test_a_state_that_cannot_be_kept_is_refused_by_its_path_where_it_is_saved(
 def test_a_written_snapshot_is_byte_for_byte_what_is_written_at_once(lab: Lab) -> None:
     content = lab.read(str(lab.fit(Small).result.checkpoint))
     left = write_checkpoint(lab.storage, "left", content)
-    right = write_snapshot(lab.storage, "right", take_snapshot(content))
+    snapshot = take_snapshot(content)
+    right = write_snapshot(lab.storage, "right", snapshot, snapshot.gathering(None))
     assert left.bytes == right.bytes
     with lab.storage.fetch("left") as one, lab.storage.fetch("right") as other:
         names = sorted(path.name for path in one.iterdir())

@@ -28,6 +28,7 @@ from mnist_trials.records import Outcome
 from mnist_trials.worker.console import ConsoleChannel
 from mnist_trials.worker.init import in_experiment
 from mnist_trials.worker.plain import Source, plain_spec
+from mnist_trials_plugins.backends.xla import why_not
 
 CONFIG: dict[str, Any] = {
     "entrypoint": "model:Tiny",
@@ -41,6 +42,8 @@ CONFIG: dict[str, Any] = {
     "reproducibility": {"experiment_seed": 7},
 }
 
+
+needs_xla = pytest.mark.skipif(why_not() is not None, reason=f"no PyTorch/XLA here: {why_not()}")
 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
@@ -184,3 +187,33 @@ def test_a_trial_is_told_on_the_screen_in_plain_lines(capsys: pytest.CaptureFixt
         "validation  batch 20/40  epoch 0.50  accuracy 1",
     ]
     assert not channel.interrupted
+
+
+def one_process(**more: Any) -> dict[str, Any]:
+    return {**CONFIG, "backend": {"name": "xla", "device": "CPU"}, **more}
+
+
+@needs_xla
+def test_a_backend_that_drives_all_slots_from_one_process_is_given_all_of_the_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    given = {"lr": 1, "model": {"hidden": 5}}
+    spec = made(given, one_process(resources={"slots_per_trial": 2}))
+    assert (spec.size, [slot.id for slot in spec.slots]) == (1, ["xla:0", "xla:1"])
+    assert spec.environment["CPU_NUM_DEVICES"] == "2"
+    assert len(made(given, one_process()).slots) == 1
+    assert len(made(given, one_process(resources={"slots_per_trial": "auto"})).slots) == 4
+    with pytest.raises(PluginError, match="there can be 1 to 4 slots, not 5"):
+        made(given, one_process(resources={"slots_per_trial": 5}))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="drives all slots of a trial from one process, and this is one of 2"):
+        made(given, one_process())
+
+
+def test_a_script_in_another_interpreter_than_its_config_names_is_told_which(tmp_path: Path) -> None:
+    given = {"lr": 1, "model": {"hidden": 5}}
+    with pytest.raises(UsageError, match=rf"names the interpreter {tmp_path}/python for the backend 'cpu', and this"):
+        made(given, {**CONFIG, "backend": {"name": "cpu", "python": f"{tmp_path}/python"}})
+    assert made(given, {**CONFIG, "backend": {"name": "cpu", "python": sys.executable}}).python is None

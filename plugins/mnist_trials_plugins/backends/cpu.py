@@ -10,7 +10,6 @@ from typing import final
 
 from typing_extensions import override
 
-from mnist_trials.errors import PluginError
 from mnist_trials.plugin import (
     Backend,
     Execution,
@@ -21,7 +20,7 @@ from mnist_trials.plugin import (
     refuse_unknown,
 )
 from mnist_trials.records import Slot
-from mnist_trials_plugins.backends._shared import cores, thread_variables
+from mnist_trials_plugins.backends._shared import core_shares, thread_variables
 
 
 @final
@@ -33,19 +32,15 @@ class CpuBackend(Backend):
 
     @override
     def slots(self, count: int | None) -> tuple[Slot, ...]:
-        there = cores()
-        wanted = there if count is None else count
-        if not 1 <= wanted <= there:
-            raise PluginError(
-                f"This machine offers {there} CPU core{'s' * (there != 1)}, and a slot takes at least one: there can "
-                f"be 1 to {there} slots, not {wanted}."
-            )
-        share, rest = divmod(there, wanted)
-        return tuple(_slot(index, share + (index < rest)) for index in range(wanted))
+        return tuple(_slot(index, threads) for index, threads in enumerate(core_shares(count)))
 
     @override
     def environment(self, slots: Sequence[Slot]) -> Mapping[str, str]:
         return thread_variables(sum(slot.threads for slot in slots))
+
+    @override
+    def missing(self, operations: Sequence[str]) -> Sequence[str]:
+        return ()  # they were carried out here
 
     @override
     def open(self, settings: ExecutionSettings) -> Execution:
@@ -58,7 +53,9 @@ class CpuBackend(Backend):
 
 def _slot(index: int, threads: int) -> Slot:
     description = f"CPU, {threads} core{'s' * (threads != 1)}"
-    return Slot(id=f"cpu:{index}", backend="cpu", index=index, description=description, threads=threads)
+    return Slot(
+        id=f"cpu:{index}", backend="cpu", index=index, description=description, threads=threads, shares_cores=True
+    )
 
 
 @hookimpl

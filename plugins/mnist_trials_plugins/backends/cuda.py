@@ -18,6 +18,7 @@ from typing import Final, final
 
 from typing_extensions import override
 
+from mnist_trials.config import PluginChoice
 from mnist_trials.errors import PluginError
 from mnist_trials.plugin import (
     Backend,
@@ -84,6 +85,20 @@ class CudaBackend(Backend):
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # lets cuBLAS be deterministic where that is asked for
             **thread_variables(sum(slot.threads for slot in slots)),
         }
+
+    @override
+    def stand_in(self) -> PluginChoice:
+        return PluginChoice("cpu")
+
+    @override
+    def missing(self, operations: Sequence[str]) -> Sequence[str]:
+        import torch
+
+        from mnist_trials_plugins.backends._torch.registered import without_kernel
+
+        if torch.version.cuda is None:
+            raise PluginError(f"torch {torch.__version__} was built without CUDA and does not know what it has there.")
+        return without_kernel(operations, "CUDA")
 
     @override
     def open(self, settings: ExecutionSettings) -> Execution:

@@ -45,8 +45,8 @@ class Worker:
             output, output_end = _pipe(undo)
             events, events_end = _pipe(undo)
             requests_end, self._requests = _pipe(undo)
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", MODULE, str(_write_spec(spec)), str(events_end), str(requests_end)],
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                _command(spec, events_end, requests_end),
                 stdin=subprocess.DEVNULL,
                 stdout=output_end,
                 stderr=output_end,
@@ -163,6 +163,11 @@ class Worker:
             spec = self.spec
             message = f"rank {spec.rank} sent a line that is no event and was left out: {error}: {line[:200]!r}"
             return Notice(trial_id=spec.trial_id, run=spec.run, rank=spec.rank, message=message)
+
+
+def _command(spec: WorkerSpec, events: int, requests: int) -> list[str]:
+    python = spec.python or sys.executable
+    return [python, "-P", "-m", MODULE, str(_write_spec(spec)), str(events), str(requests)]
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

@@ -247,6 +247,11 @@ class InlineLauncher(Launcher):
 
     @property
     @override
+    def starts_processes(self) -> bool:
+        return False
+
+    @property
+    @override
     def several_ranks(self) -> bool:
         return False
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import torch
 
 from mnist_trials.config import Mesh
 from mnist_trials.errors import PluginError, TrialError
 from mnist_trials.plugin import Execution, ExecutionSettings, Layout, Rules
+from mnist_trials.testing import backend_ranks
 from mnist_trials_plugins.backends.cpu import CpuBackend
 
 RULES: Rules = {
@@ -39,6 +41,14 @@ def opened(precision: str = "fp32", rank: int | None = None) -> Execution:
     return CpuBackend({}).open(
         ExecutionSettings(slots=(slot,), precision=precision, compile=False, deterministic=False, seed=3, layout=layout)
     )
+
+
+def whole(execution: Execution, tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` from its pieces, which torch would put together alike."""
+    together = backend_ranks.whole(execution.spread(tensor), execution.ranks)
+    if hasattr(tensor, "full_tensor"):
+        assert torch.equal(together, tensor.detach().full_tensor())
+    return together
 
 
 def model() -> torch.nn.Sequential:
@@ -79,13 +89,13 @@ def compare(precision: str) -> None:
         execution.step(second)
         second.zero_grad()
     for name, tensor in spread.state_dict().items():
-        whole = execution.whole(tensor)
-        torch.testing.assert_close(whole, alone.state_dict()[name], atol=5e-3 if half else 1e-5, rtol=1e-3)
-        part = execution.part(whole, tensor)
+        together = whole(execution, tensor)
+        torch.testing.assert_close(together, alone.state_dict()[name], atol=5e-3 if half else 1e-5, rtol=1e-3)
+        part = execution.part(together, tensor)
         assert type(part) is type(tensor)
-        assert torch.equal(execution.whole(part), whole)
+        assert torch.equal(whole(execution, part), together)
     moments = [v for state in second.state_dict()["state"].values() for v in state.values() if v.dim() > 0]
-    assert [execution.whole(m).shape for m in moments[::2]] == [p.shape for p in alone.parameters()]
+    assert [whole(execution, m).shape for m in moments[::2]] == [p.shape for p in alone.parameters()]
     if half:
         skip_together(execution, spread, second, words[mine], labels[mine])
     execution.close()
@@ -99,7 +109,7 @@ def skip_together(
     labels: torch.Tensor,
 ) -> None:
     """A gradient that overflows in the part of one rank keeps all ranks from updating."""
-    before = {name: execution.whole(tensor).clone() for name, tensor in spread.state_dict().items()}
+    before = {name: whole(execution, tensor).clone() for name, tensor in spread.state_dict().items()}
     scale = execution.state_dict()["scaler"]["scale"]
     execution.backward(loss_of(spread, words, labels, half=True))
     parameters = list(spread.parameters())
@@ -109,7 +119,7 @@ def skip_together(
         assert gradient is not None
         gradient.to_local().fill_(torch.inf)  # type: ignore[attr-defined]
     execution.step(optimizer)
-    assert all(torch.equal(execution.whole(tensor), before[name]) for name, tensor in spread.state_dict().items())
+    assert all(torch.equal(whole(execution, tensor), before[name]) for name, tensor in spread.state_dict().items())
     assert execution.ranks.gather(execution.state_dict()["scaler"]["scale"]) == [scale / 2] * 2
 
 
@@ -177,8 +187,29 @@ def _expect(kind: type[Exception], text: str, act: Callable[[], object]) -> None
     assert text in said, said
 
 
+def leaves() -> None:
+    """The interpreter ends while a thread waits for a rank that has said nothing, and does so too."""
+    execution = opened()
+    ranks = execution.ranks
+    line = ranks.line
+    assert line is not None
+    waiting = Event()
+
+    def wait() -> None:
+        waiting.set()
+        with suppress(RuntimeError):
+            line.receive(torch.zeros(3), 1 - ranks.layout.rank)
+
+    Thread(target=wait, daemon=True).start()
+    assert waiting.wait(60)
+    with suppress(RuntimeError):  # the other one may have come to its end already
+        ranks.gather("both wait")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "gradients":
         gradients()
+    elif sys.argv[1] == "leaves":
+        leaves()
     else:
         compare(sys.argv[1])

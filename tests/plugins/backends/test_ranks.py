@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ import torch
 from torch import nn
 
 from mnist_trials.errors import TrialError
-from mnist_trials.plugin import Rules
+from mnist_trials.plugin import Piece, Rules
+from mnist_trials_plugins.backends._torch.parts import _block
 from mnist_trials_plugins.backends._torch.rules import Split, resolve
 
 TARGET = Path(__file__).with_name("ranks_target.py")
@@ -46,6 +49,10 @@ def test_gradients_of_every_kind_are_averaged_and_nothing_is_printed(tmp_path: P
     folder = tmp_path / "50%41 #1?"  # none of it may be taken for a part of the rendezvous' URL
     folder.mkdir()
     assert run("gradients", 2, 1, folder) == ["", ""]
+
+
+def test_an_interpreter_that_ends_while_a_thread_waits_for_another_rank_is_not_aborted(tmp_path: Path) -> None:
+    run("leaves", 2, 1, tmp_path)
 
 
 def test_shards_of_the_data_ranks_train_as_one_process_does(tmp_path: Path) -> None:
@@ -148,6 +155,26 @@ def test_the_rules_of_the_references_fit_their_models(name: str) -> None:
         assert [splits[module] for module in linear] == [Split.INPUTS, Split.OUTPUTS, Split.INPUTS]
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (1, 4), (6,), (3, 1, 9), (2, 0)])
+@pytest.mark.parametrize("mesh", [(2,), (3,), (2, 2), (3, 2)])
+def test_blocks_are_those_that_torch_cuts_and_fill_the_whole(shape: tuple[int, ...], mesh: tuple[int, ...]) -> None:
+    whole = torch.arange(math.prod(shape)).view(shape)
+    for order, dims in product(permutations(range(len(mesh))), product(range(len(shape)), repeat=len(mesh))):
+        splits = [(over, dims[over]) for over in order]
+        seen = []
+        for where in product(*map(range, mesh)):
+            block = whole
+            for over, dim in splits:
+                chunks = torch.chunk(block, mesh[over], dim)
+                empty = block.narrow(dim, 0, 0)
+                block = chunks[where[over]] if where[over] < len(chunks) else empty
+            piece = Piece(0, *_block(shape, mesh, where, splits))
+            assert torch.equal(whole[piece.place], block)
+            assert piece.sizes == tuple(block.shape)
+            seen += block.flatten().tolist()
+        assert sorted(seen) == whole.flatten().tolist()
+
+
 def test_gradients_of_a_single_process_are_left_alone() -> None:
     from mnist_trials.plugin import ExecutionSettings
     from mnist_trials_plugins.backends.cpu import CpuBackend
@@ -160,5 +187,5 @@ def test_gradients_of_a_single_process_are_left_alone() -> None:
     parameter.grad = gradient = torch.ones(2)
     execution.average_gradients([parameter])
     assert parameter.grad is gradient
-    assert execution.whole(gradient) is gradient
+    assert execution.spread(gradient) is gradient
     assert execution.data_group is None

@@ -19,7 +19,7 @@ DEADLINE = 240.0
 """Seconds that a job may take, on a machine that has other things to do."""
 
 GRACE = 5.0
-"""Seconds that the other ranks have when one has failed."""
+"""Seconds that the other ranks have when one has failed, unless they have a lot to do then."""
 
 Job = Callable[..., Any]
 """Called in each rank's process with a `Layout`, the folder of the test, and the keywords of the test."""
@@ -32,7 +32,9 @@ class Broken(Exception):
 class Crew:
     """Up to as many ranks as it has processes work on one job after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = GRACE) -> None:
+        """`grace`: seconds that the other ranks have when one has failed."""
+        self._grace = grace
         self._members: list[tuple[Any, Connection]] = []
         self._jobs = 0
 
@@ -85,7 +87,7 @@ class Crew:
                 except EOFError:
                     answers[rank] = False, "the process has ended"
                 if not answers[rank][0]:
-                    deadline = min(deadline, time.monotonic() + GRACE)
+                    deadline = min(deadline, time.monotonic() + self._grace)
         return answers
 
     def dismiss(self) -> None:

@@ -19,7 +19,8 @@ from typing_extensions import override
 import mnist_trials as mt
 from mnist_trials.errors import CheckpointError, DataError, NonFiniteLoss, TrialError
 from mnist_trials.events import Event, MetricsReported, Notice, Request
-from mnist_trials.plugin import Layout
+from mnist_trials.plugin import Layout, Spread
+from mnist_trials.testing import backend_ranks
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training import checkpoints, saving
 from mnist_trials.training.context import TrialContext
@@ -181,6 +182,15 @@ def opened(
         context.execution.close()
 
 
+def whole(state: Any, context: TrialContext) -> Any:
+    """A copy of a nested state, with every tensor whole."""
+    if isinstance(state, torch.Tensor | Spread):
+        return backend_ranks.whole(state, context.execution.ranks).clone()
+    if isinstance(state, Mapping):
+        return {key: whole(item, context) for key, item in state.items()}
+    return type(state)(whole(item, context) for item in state) if type(state) in (list, tuple) else state
+
+
 def train(
     layout: Layout,
     folder: Path,
@@ -204,13 +214,14 @@ def train(
         result = trainer.fit(**arguments)
         session = trainer._session
         assert session is not None
-        weights = {name: value.clone() for name, value in session.model_state().items()}
-        held = sum(local_part(parameter).numel() for parameter in session.model.parameters())
-        return Told(layout.rank, channel.events, result, weights, held, session.state_dict())
+        weights = whole(session.learning.weights(), context)
+        held = sum(local_part(parameter).numel() for parameter in session.learning.model.parameters())
+        return Told(layout.rank, channel.events, result, weights, held, whole(session.state_dict(), context))
 
 
-def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) -> dict[str, Any]:
-    """Everything of a training that was restored from a checkpoint and has not gone on."""
+@contextmanager
+def session_of(layout: Layout, folder: Path, uuid: str, trial: type[mt.Trial]) -> Iterator[Session]:
+    """A training that was restored from a checkpoint and has not gone on."""
     with opened(layout, folder, AGGREGATED) as context:
         chosen = dict.fromkeys(("validation_period", "checkpoint_period", "reporting_period", "checkpoint_policy"))
         settings = resolve(
@@ -223,8 +234,13 @@ def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) 
         )
         session = Session(trial(context), context, settings)
         checkpoints.restore(session, Lab(folder).read(uuid))
-        weights = {name: value.clone() for name, value in session.model_state().items()}
-        return {"weights": weights, **session.state_dict()}
+        yield session
+
+
+def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) -> dict[str, Any]:
+    """Everything of such a training."""
+    with session_of(layout, folder, uuid, trial) as session:
+        return dict(whole({"weights": session.learning.weights(), **session.state_dict()}, session.context))
 
 
 def fails_to_save(layout: Layout, folder: Path, *, times: int, **keywords: Any) -> tuple[str, list[str]]:

@@ -1,0 +1,53 @@
+"""Books what one run of a trial does in its performance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+from mnist_trials.clock import Clock
+from mnist_trials.training.performance import Performance
+from mnist_trials.training.session import Session
+
+
+@final
+class Accounts:
+    """Counts batches, samples and seconds of `session` from now on.
+
+    Attributes:
+        performance: that of the trial, for what else there is to book.
+    """
+
+    def __init__(self, session: Session, clock: Clock) -> None:
+        context = session.context
+        if context.performance is None:  # of an earlier `fit` in this run
+            again = context.in_experiment and context.run > 1
+            context.performance = Performance(context.directory, context.execution, goes_on=again)
+        self.performance = context.performance
+        self._session = session
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._batches, self._records = session.position.batches, session.position.records
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """The time of a `with` block counts for nothing."""
+        started = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._began += self._clock.monotonic() - started
+
+    def close(self) -> None:
+        """The run has ended: write it down, on rank 0. A file that cannot be written is told, and no more."""
+        position, performance, context = self._session.position, self.performance, self._session.context
+        performance.seconds += self._clock.monotonic() - self._began
+        performance.batches += position.batches - self._batches
+        performance.samples += position.records - self._records
+        if context.rank != 0:
+            return
+        try:
+            performance.write()
+        except OSError as error:
+            context.notice(f"The trial's performance could not be written down: {error}.")

@@ -1,0 +1,1 @@
+"""The worker's side of the backend `jax`; imported when it is opened, as it imports jax."""
