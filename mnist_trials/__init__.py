@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from mnist_trials.errors import InvalidHP as InvalidHP
     from mnist_trials.experiment.api import Experiment as Experiment
     from mnist_trials.experiment.api import create as create
+    from mnist_trials.experiment.loading import load_trial as load_trial
     from mnist_trials.experiment.simulation import simulate as simulate
+    from mnist_trials.programs.capture import capture as capture
+    from mnist_trials.programs.program import Program as Program
+    from mnist_trials.programs.specs import TensorSpec as TensorSpec
     from mnist_trials.training.callbacks import Callback as Callback
     from mnist_trials.training.callbacks import EarlyStopping as EarlyStopping
+    from mnist_trials.training.captured import capture_trial as capture_trial
     from mnist_trials.training.context import TrialContext as TrialContext
     from mnist_trials.training.data import TensorData as TensorData
-    from mnist_trials.training.loading import load_trial as load_trial
     from mnist_trials.training.metrics import weighted as weighted
     from mnist_trials.training.schedule import LRSchedule as LRSchedule
     from mnist_trials.training.trainer import FitResult as FitResult
@@ -40,15 +44,19 @@ _HOMES = {
     "FitResult": "training.trainer",
     "InvalidHP": "errors",
     "LRSchedule": "training.schedule",
+    "Program": "programs.program",
     "Record": "units",
     "TensorData": "training.data",
+    "TensorSpec": "programs.specs",
     "Trainer": "training.trainer",
     "Trial": "training.trial",
     "TrialContext": "training.context",
+    "capture": "programs.capture",
+    "capture_trial": "training.captured",
     "create": "experiment.api",
     "in_experiment": "worker.init",
     "init": "worker.init",
-    "load_trial": "training.loading",
+    "load_trial": "experiment.loading",
     "simulate": "experiment.simulation",
     "weighted": "training.metrics",
 }
@@ -62,12 +70,16 @@ __all__ = [
     "FitResult",
     "InvalidHP",
     "LRSchedule",
+    "Program",
     "Record",
     "TensorData",
+    "TensorSpec",
     "Trainer",
     "Trial",
     "TrialContext",
     "__version__",
+    "capture",
+    "capture_trial",
     "create",
     "in_experiment",
     "init",

@@ -78,6 +78,11 @@ class TrialError(MnistTrialsError):
 
 
 @final
+class ProgramError(TrialError):
+    """A step that no program can hold, or a program used in another way than it was captured for."""
+
+
+@final
 class RanksMissing(MnistTrialsError):
     """Not all ranks of a trial met in time. Another attempt may fare better: it is no fault of the trial."""
 

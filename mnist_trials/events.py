@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
-from mnist_trials.records import CheckpointInfo, ErrorInfo, MetricValues, Outcome, ProcessIdentity
+from mnist_trials.records import CheckpointInfo, ErrorInfo, Histogram, MetricValues, Outcome, ProcessIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,30 @@ class ValidationCompleted(Event):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialTested(Event):
+    """Metrics of the test set, made once when training is complete, with the weights of the best checkpoint."""
+
+    batches: int  # after which the checkpoint was saved
+    epochs: float
+    records: int
+    checkpoint: str
+    metrics: MetricValues
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramsReported(Event):
+    """What `watch` asks for: parameters after `batches` of training, gradients of the last update before clipping."""
+
+    batches: int
+    epochs: float
+    records: int
+    histograms: tuple[Histogram, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSaved(Event):
     """A checkpoint lies complete in its storage; it exists once the controller has stored this event."""
 
@@ -158,6 +182,8 @@ _EVENTS: dict[str, type[Event]] = {
         ProgressReported,
         MetricsReported,
         ValidationCompleted,
+        TrialTested,
+        HistogramsReported,
         CheckpointSaved,
         CheckpointRejected,
         TrialHeld,
@@ -192,6 +218,8 @@ def from_json(document: Mapping[str, Any]) -> Event:
         values["outcome"] = Outcome(values["outcome"])
     if "checkpoint" in values and cls is CheckpointSaved:
         values["checkpoint"] = CheckpointInfo(**values["checkpoint"])
+    if "histograms" in values:
+        values["histograms"] = tuple(histogram_from_json(histogram) for histogram in values["histograms"])
     if "processes" in values:
         values["processes"] = tuple(ProcessIdentity(**process) for process in values["processes"])
     if "exit_codes" in values:
@@ -200,6 +228,11 @@ def from_json(document: Mapping[str, Any]) -> Event:
         return cls(**values)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def histogram_from_json(document: Mapping[str, Any]) -> Histogram:
+    """The histogram behind `asdict`'s document."""
+    return Histogram(**{**document, "counts": tuple(document["counts"])})
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

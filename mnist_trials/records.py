@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import final
+from typing import Final, Literal, final
 
 MetricValues = Mapping[str, float | None]
 """Metric name to value; None stands for a value that was not finite."""
+
+
+Mode = Literal["train_and_eval", "train", "eval"]
+"""What an experiment is to do with its trials: train them, and validate where their config says so; train them, and
+validate only where the searcher judges them; or only evaluate a checkpoint."""
+
+MODES: Final[tuple[Mode, ...]] = ("train_and_eval", "train", "eval")
 
 
 class ExperimentState(StrEnum):
@@ -66,6 +73,7 @@ class Slot:
     description: str
     threads: int  # CPU threads that a rank on this slot may use
     host: str = "localhost"
+    shares_cores: bool = False  # it is `threads` of the CPU's cores, whichever are free; else a device of its own
 
 
 @final
@@ -78,6 +86,30 @@ class ErrorInfo:
     traceback: str
     batches: int  # batches trained when it was raised
     retryable: bool = True  # False: trying again from the checkpoint cannot end otherwise
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """How the elements of one parameter, or of its gradient, are distributed. All but `not_finite` leave those out."""
+
+    kind: str  # "parameters" or "gradients"
+    name: str
+    size: int  # elements in all
+    not_finite: int  # of these
+    minimum: float | None  # None, here and below: none is finite, or the number is too large
+    maximum: float | None
+    mean: float | None
+    std: float | None  # of the elements themselves, not of a population that they were drawn from
+    counts: tuple[int, ...]  # in bins of one width from the minimum to the maximum
+
+    def edges(self) -> list[float]:
+        """The ends of the bins, rising, one more than there are bins; around the value where all are the same."""
+        low, high = self.minimum or 0.0, self.maximum or 0.0
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        bins = len(self.counts)
+        return [low + (high - low) * (i / bins) for i in range(bins)] + [high]
 
 
 @final

@@ -31,8 +31,11 @@ HEAVY = {
 }
 LEAVES = (
     "mnist_trials/training/",
+    "mnist_trials/programs/",
     "mnist_trials/mnist/",
     "mnist_trials/checkpoint/",
+    "plugins/mnist_trials_plugins/backends/_jax/",
+    "plugins/mnist_trials_plugins/backends/_xla/",
     "plugins/mnist_trials_plugins/backends/_torch/",  # imported by a backend when it is opened
     "plugins/mnist_trials_plugins/searchers/_optuna_",  # and these by their searcher when it is made
 )

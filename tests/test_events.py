@@ -2,18 +2,30 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_trials import events
-from mnist_trials.records import CheckpointInfo, ErrorInfo, Outcome, ProcessIdentity
+from mnist_trials.records import CheckpointInfo, ErrorInfo, Histogram, Outcome, ProcessIdentity
 
 who = st.fixed_dictionaries({"trial_id": st.integers(1), "run": st.integers(1), "rank": st.integers(0, 7)})
 values = st.dictionaries(st.text(), st.none() | st.floats(allow_nan=False, allow_infinity=False))
 errors = st.builds(
     ErrorInfo, type=st.text(), message=st.text(), traceback=st.text(), batches=st.integers(0), retryable=st.booleans()
+)
+HISTOGRAM = Histogram(
+    kind="gradients",
+    name="fc1.weight",
+    size=8,
+    not_finite=1,
+    minimum=-1.0,
+    maximum=2.0,
+    mean=0.5,
+    std=0.25,
+    counts=(3, 0, 4),
 )
 EXAMPLES: list[events.Event] = [
     events.WorkersLaunched(trial_id=1, run=1, processes=(ProcessIdentity(pid=5, start_time="77", boot_id="b"),)),
@@ -23,6 +35,12 @@ EXAMPLES: list[events.Event] = [
     events.ProgressReported(trial_id=1, run=1, batches=1, epochs=0.5, records=64, total_batches=None),
     events.MetricsReported(trial_id=1, run=1, batches=1, epochs=0.5, records=64, metrics={"loss": None}, seconds=0.1),
     events.ValidationCompleted(trial_id=1, run=1, batches=1, epochs=0.5, records=64, metrics={"a": 1.0}, seconds=0.1),
+    events.TrialTested(
+        trial_id=1, run=1, batches=1, epochs=0.5, records=64, checkpoint="u", metrics={"test_loss": 1.0}, seconds=0.1
+    ),
+    events.HistogramsReported(
+        trial_id=1, run=1, batches=1, epochs=0.5, records=64, histograms=(HISTOGRAM, replace(HISTOGRAM, mean=None))
+    ),
     events.CheckpointSaved(
         trial_id=1,
         run=1,
@@ -87,6 +105,12 @@ def test_a_request_survives_json_unchanged(request_: events.Request) -> None:
 def test_a_document_that_is_no_request_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no request is written as"):
         events.request_from_json(document)
+
+
+def test_the_bins_of_a_histogram_span_its_values() -> None:
+    assert HISTOGRAM.edges() == [-1.0, 0.0, 1.0, 2.0]
+    assert replace(HISTOGRAM, minimum=4.0, maximum=4.0, counts=(0, 7)).edges() == [3.5, 4.0, 4.5]
+    assert replace(HISTOGRAM, minimum=None, maximum=None, counts=(0,)).edges() == [-0.5, 0.5]
 
 
 def test_values_that_are_not_finite_become_none() -> None:

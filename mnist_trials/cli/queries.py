@@ -16,7 +16,7 @@ from mnist_trials.cli.trial_table import best_first, is_search, trial_table
 from mnist_trials.errors import UsageError
 
 if TYPE_CHECKING:
-    from mnist_trials.store.rows import ExperimentRow, MetricRow, NoticeRow, TrialRow
+    from mnist_trials.store.rows import ExperimentRow, HistogramRow, MetricRow, NoticeRow, TrialRow
 
 _GROUP = "Look"
 _TRIALS_SHOWN = 20
@@ -89,27 +89,33 @@ def _notice_lines(experiment_id: int, notices: Sequence[NoticeRow]) -> list[str]
 
 def _description(experiment: ExperimentRow) -> list[str]:
     """What the config and the options say of the experiment for people."""
+    from mnist_trials.experiment.warm_start import Source
+
     config, options = experiment.config, experiment.options
-    source = options.get("warm_start")
+    source = Source.of(options)
     told = {
         "project": config.get("project"),
         "labels": ", ".join(config.get("labels") or ()),
         "about": " ".join((config.get("description") or "").split()),
         "forked from": f"experiment {options['forked_from']}" if "forked_from" in options else "",
-        "goes on from" if source and source.get("whole") else "starts from": ""
-        if source is None
-        else f"trial {source['experiment_id']}.{source['trial_id']} at batch {source['batches']}, "
-        f"checkpoint {source['checkpoint']}",
+        "goes on from" if source and source.whole else "starts from": "" if source is None else source.in_words(),
     }
     return [f"  {name:<11} {text}" for name, text in told.items() if text]
 
 
 def _trials(call: Invocation) -> int:
+    from mnist_trials.experiment.home import ExperimentFiles
+    from mnist_trials.training.performance import read_performance
+
     with lookup.reading(call) as reader:
         experiment = reader.experiment(call.arguments.experiment)
         trials = reader.trials(experiment.id)
     if call.screen.json:
-        call.screen.document([_trial_document(row) for row in trials])
+        files = ExperimentFiles(reader.home, experiment.id)
+        documents = [
+            {**_trial_document(row), "performance": read_performance(files.trial(row.trial_id))} for row in trials
+        ]
+        call.screen.document(documents)
         return 0
     rows = best_first(experiment, trials) if is_search(experiment) else trials
     shown = rows if call.arguments.all else rows[:_TRIALS_SHOWN]
@@ -123,8 +129,12 @@ def _trials(call: Invocation) -> int:
 def _metrics(call: Invocation) -> int:
     if call.screen.json and call.arguments.csv:
         raise UsageError("--json or --csv, not both")
+    if call.arguments.histograms and call.arguments.csv:
+        raise UsageError("--histograms or --csv, not both")
     with lookup.reading(call) as reader:
         trial = lookup.find_trial(reader, call.arguments.trial)
+        if call.arguments.histograms:
+            return _show_histograms(call, reader.histograms(trial.experiment_id, trial.trial_id))
         rows = reader.metrics(trial.experiment_id, trial.trial_id)
     if call.screen.json:
         call.screen.document(rows)
@@ -144,6 +154,24 @@ def _metrics(call: Invocation) -> int:
                 round(row.seconds, 3),
             )
             for row in rows
+        ],
+    )
+    return 0
+
+
+def _show_histograms(call: Invocation, rows: Sequence[HistogramRow]) -> int:
+    if call.screen.json:
+        call.screen.document(rows)
+        return 0
+    if not rows:
+        call.screen.say("No histograms: the config's `watch` asks for them.")
+        return 0
+    call.screen.table(
+        ["batches", "kind", "name", "mean", "std", "minimum", "maximum", "not finite"],
+        [
+            (row.batches, one.kind, one.name, one.mean, one.std, one.minimum, one.maximum, one.not_finite)
+            for row in rows
+            for one in row.histograms
         ],
     )
     return 0
@@ -249,6 +277,11 @@ def _trials_arguments(parser: argparse.ArgumentParser) -> None:
 def _metrics_arguments(parser: argparse.ArgumentParser) -> None:
     lookup.add_trial(parser)
     parser.add_argument("--csv", action="store_true", help="as comma-separated values")
+    parser.add_argument(
+        "--histograms",
+        action="store_true",
+        help="instead: how parameters and gradients were distributed, as `watch` asked; --json has the bins",
+    )
 
 
 COMMANDS = (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from mnist_trials.cli import (
+    compile,  # noqa: A004 - a module named like the command
     decisions,
+    download,
     evaluate,
     export,
+    import_,
     life,
     logs,
     machine,
@@ -20,7 +23,9 @@ from mnist_trials.errors import UsageError
 
 COMMANDS: tuple[Command, ...] = (
     *project.COMMANDS,
+    *import_.COMMANDS,
     *validate.COMMANDS,
+    *compile.COMMANDS,
     *preview.COMMANDS,
     *running.COMMANDS,
     *life.COMMANDS,
@@ -29,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     *logs.COMMANDS,
     *evaluate.COMMANDS,
     *export.COMMANDS,
+    *download.COMMANDS,
     *machine.COMMANDS,
 )
 

@@ -11,6 +11,7 @@ from mnist_trials.cli.command import Command, Invocation
 from mnist_trials.cli.interrupts import answered
 from mnist_trials.cli.report import Standing, conclude, hint
 from mnist_trials.errors import UsageError
+from mnist_trials.records import MODES
 
 if TYPE_CHECKING:
     from mnist_trials.cli.display import Display
@@ -23,7 +24,21 @@ def _create(call: Invocation) -> int:
     from mnist_trials.experiment import api
 
     given = call.arguments
-    return _begin(call, api.submit(given.config_file, given.context, home=call.home, **_options(call)))
+    if given.validate_only or given.compile_only:
+        return _ahead(call)
+    options = {**_options(call), "mode": given.mode, "checkpoint": given.checkpoint}
+    return _begin(call, api.submit(given.config_file, given.context, home=call.home, **options))
+
+
+def _ahead(call: Invocation) -> int:
+    """What `validate` or `compile` does, of what would be run."""
+    from mnist_trials.cli import compile as compiling
+    from mnist_trials.cli import validate
+
+    options = {**_options(call), "mode": call.arguments.mode, "checkpoint": call.arguments.checkpoint}
+    if call.arguments.validate_only:
+        return validate.validate(call, **options)
+    return compiling.compile_programs(call, compiling.Wanted(), **options)
 
 
 def _fork(call: Invocation) -> int:
@@ -143,9 +158,27 @@ def positive(text: str) -> int:
     return value
 
 
+def _positive_or_auto(text: str) -> int | str:
+    return text if text == "auto" else positive(text)
+
+
 def _create_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     _add_options(parser, instead="the config's")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="train: validate only where the searcher judges a trial; eval: only validate a checkpoint",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="CHECKPOINT",
+        help="the one to go on from, or to evaluate, in place of the config's resume.from: its id, folder or URL",
+    )
+    ahead = parser.add_mutually_exclusive_group()
+    ahead.add_argument("--validate-only", action="store_true", help="only do what `validate` does")
+    ahead.add_argument("--compile-only", action="store_true", help="only do what `compile` does")
 
 
 def _fork_arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +189,12 @@ def _fork_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, *, instead: str) -> None:
     parser.add_argument("--launcher", metavar="NAME", help=f"how workers are started, in place of {instead} choice")
-    parser.add_argument("--slots", metavar="N", type=positive, help="slots that this machine offers to the experiment")
+    parser.add_argument(
+        "--slots",
+        metavar="N",
+        type=_positive_or_auto,
+        help="slots that this machine offers to the experiment; auto: all, and each trial takes as many as there are",
+    )
     parser.add_argument("--data-root", metavar="DIR", help="where the data set lies")
     parser.add_argument("--name", help=f"the experiment's name, in place of {instead}")
     parser.add_argument("--detach", action="store_true", help="run in the background; print the id and return at once")

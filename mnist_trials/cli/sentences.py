@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mnist_trials.cli.screen import ATTENTION
+from mnist_trials.cli.screen import ATTENTION, metrics_text
 from mnist_trials.events import (
     CheckpointRejected,
     CheckpointSaved,
@@ -15,6 +15,7 @@ from mnist_trials.events import (
     Notice,
     TrialExited,
     TrialStarted,
+    TrialTested,
     ValidationCompleted,
     WorkersExited,
 )
@@ -78,6 +79,10 @@ def _validation(view: TrialView, event: ValidationCompleted) -> str:
     return f"trial {view.name} validation at batch {event.batches}: {view.validation}"
 
 
+def _tested(view: TrialView, event: TrialTested) -> str:
+    return f"trial {view.name} test of its best checkpoint, of batch {event.batches}: {metrics_text(event.metrics)}"
+
+
 def _saved(view: TrialView, event: CheckpointSaved) -> str:
     return f"trial {view.name} checkpoint at batch {event.checkpoint.batches}: {event.checkpoint.uuid}"
 
@@ -109,6 +114,7 @@ _SENTENCES: Final[dict[type[Event], Callable[[TrialView, Any], str | None]]] = {
     DatasetChosen: _data,
     Notice: _notice,
     ValidationCompleted: _validation,
+    TrialTested: _tested,
     CheckpointSaved: _saved,
     CheckpointRejected: _rejected,
     TrialExited: _exited,

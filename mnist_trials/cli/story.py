@@ -17,6 +17,7 @@ from mnist_trials.events import (
     TrialExited,
     TrialHeld,
     TrialStarted,
+    TrialTested,
     ValidationCompleted,
     WorkersExited,
 )
@@ -64,7 +65,7 @@ class Story:
                 yield from self._once(view, event, f"{event.dataset} {event.detail}")
             case Notice():
                 yield from self._once(view, event, event.message)
-            case CheckpointRejected() | WorkersExited():
+            case CheckpointRejected() | TrialTested() | WorkersExited():
                 if said := sentence(view, event):
                     yield Line(said)
         if isinstance(event, ValidationCompleted | TrialHeld | WorkersExited):

@@ -1,4 +1,4 @@
-"""Trying a trial out for `validate`: in a process of its own, on one batch, with nothing kept."""
+"""Trying a trial out for `validate`: traced, then run on one batch, in a process of its own, with nothing kept."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import difflib
 import json
 import math
 import struct
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from mnist_trials.config import PluginChoice, sample, trial_seed
+from mnist_trials.cli.rehearsal import Quiet, chosen, on_fake_data, rehearsal, task_of, tell_found
+from mnist_trials.config import ExperimentConfig, PluginChoice
 from mnist_trials.errors import PluginError
 from mnist_trials.events import (
     CheckpointSaved,
@@ -24,17 +22,12 @@ from mnist_trials.events import (
     TrialExited,
     TrialStarted,
     ValidationCompleted,
-    WorkersExited,
 )
-from mnist_trials.experiment.slots import AUTO, resolve_backend
+from mnist_trials.experiment.slots import AUTO
 from mnist_trials.experiment.submission import Submission
-from mnist_trials.plugin import Backend, Channel, WorkerSpec, get_plugins
+from mnist_trials.plugin import Channel, WorkerSpec, get_plugins, own_options
+from mnist_trials.plugin.inspection import Inspection, layer_of, names_of
 from mnist_trials.records import ErrorInfo, MetricValues
-
-FAKEABLE = "mnist_trials.mnist.data"
-"""A trial whose module imports this takes its images from there, where `data.fake: true` is understood."""
-
-_LOG_LINES = 30
 
 
 @final
@@ -42,6 +35,7 @@ _LOG_LINES = 30
 class Findings:
     """What trying a trial out has shown."""
 
+    backend: str = ""  # that it was tried on
     device: str = ""
     dataset: str = ""
     training: MetricValues = field(default_factory=dict)
@@ -50,6 +44,7 @@ class Findings:
     values: int = 0  # numbers in them
     checkpoint_bytes: int = 0
     error: ErrorInfo | None = None
+    traced: dict[str, Any] = field(default_factory=dict)  # see `_trace`
 
     def note(self, event: Event) -> None:
         """Take up what `event` says."""
@@ -70,32 +65,23 @@ class Findings:
 
 
 def try_out(submission: Submission) -> Findings:
-    """Build the trial of a config, train one batch, validate on one, save a checkpoint and load it.
+    """Build the trial of a config, trace its steps, train one batch, validate on one, save a checkpoint and load it.
 
     All of it happens in a folder that is removed afterwards. Random images take the place of real data where the
     trial's own come from mnist_trials.mnist.
+
+    Raises:
+        PluginError: nothing can stand in for the config's backend here.
     """
     findings = Findings()
-    exits: list[WorkersExited] = []
-
-    def deliver(event: Event) -> None:
-        findings.note(event)
-        if isinstance(event, WorkersExited):
-            exits.append(event)
-
-    launcher = get_plugins().find("launcher", "local").factory({})
-    with tempfile.TemporaryDirectory(prefix="mnist-trials-validate-") as folder:
-        handle = launcher.create([_spec(submission, Path(folder))])
-        try:
-            handle.start(deliver)
-            while not handle.join(1.0):
-                pass
-        finally:
-            handle.kill()
-            handle.join(10.0)
-            launcher.close()
-        if findings.error is None and exits[0].exit_codes != (0,):
-            findings.error = _silent_death(exits[0], Path(folder) / "log.txt")
+    # What is compiled ahead of time is what `compile` tries.
+    with rehearsal(submission, f"{__name__}:run", {}, compile=False) as trying:
+        findings.backend = trying.on
+        died = trying.run(findings.note)
+        findings.error = findings.error or died
+        findings.traced = trying.found
+    if findings.error is not None:
+        findings.error = _with_layer(findings.error, findings.traced.get("layer"))
     metric = submission.loaded.config.searcher.metric
     if findings.error is None and metric not in findings.validation:
         findings.error = _missing(metric, sorted(findings.validation))
@@ -103,53 +89,56 @@ def try_out(submission: Submission) -> Findings:
 
 
 def run(spec: WorkerSpec, channel: Channel) -> int:
-    """What the process calls: an ordinary run of a trial, on fake data where the trial can have it."""
-    from mnist_trials.worker.entrypoint import load_trial_class
+    """What the process calls: the trial is traced, then run as any other is."""
     from mnist_trials.worker.main import run as run_worker
 
-    config = dict(spec.config)
-    with suppress(BaseException):  # told by `run_worker`, which comes upon it again
-        load_trial_class(config["entrypoint"], Path(spec.context_dir))
-    if FAKEABLE in sys.modules:
-        config["data"] = {**(config.get("data") or {}), "fake": True}
-    return run_worker(replace(spec, config=config), channel)
+    spec = on_fake_data(spec)
+    tell_found(spec, _trace(spec))
+    return run_worker(spec, channel)
 
 
-def _spec(submission: Submission, folder: Path) -> WorkerSpec:
-    config = submission.loaded.config
-    backend = _backend_here(config.backend)
-    (slot,) = backend.slots(1)
-    document = config.to_dict()
-    # One process is enough to see whether the trial works: it has the whole batch and whole parameters. It is told of
-    # the other slots, because it can see too whether batch and parameters could be split over them.
-    document["shard"] = False
-    document["checkpoint_storage"] = {"type": "directory", "container_path": str(folder / "checkpoints")}
-    return WorkerSpec(
-        experiment_id=1,
-        trial_id=1,
-        run=1,
-        rank=0,
-        size=1,
-        slots=(slot,),
-        config=document,
-        hparams=sample(config.hyperparameters, config.experiment_seed, 1),
-        seed=trial_seed(config.experiment_seed, 1),
-        context_dir=str(submission.context),
-        trial_dir=str(folder),
-        log_path=str(folder / "log.txt"),
-        checkpoint_root=str(folder / "checkpoints"),
-        test_mode=True,
-        environment={**backend.environment((slot,)), "PYTHONDONTWRITEBYTECODE": "1"},
-        target=f"{__name__}:run",
-    )
+def _trace(spec: WorkerSpec) -> dict[str, Any]:
+    """The trial's `Inspection`, what of it the config's backend lacks, or why there is none.
 
-
-def _backend_here(choice: PluginChoice) -> Backend:
-    """What the config names; where that is on a cluster only, what this machine has."""
+    Whatever goes wrong here is no verdict: the run that follows gives it.
+    """
     try:
-        return resolve_backend(get_plugins(), choice)[1]
-    except PluginError:
-        return resolve_backend(get_plugins(), PluginChoice(AUTO))[1]
+        inspection = _inspected(spec)
+    except (Exception, SystemExit) as error:
+        return {"untraced": f"{type(error).__name__}: {error}", "layer": layer_of(error)}
+    found: dict[str, Any] = {"inspection": asdict(inspection), "target": None, "lacks": None, "untold": None}
+    choice = chosen(task_of(spec))
+    name = spec.slot.backend if choice.name == AUTO else choice.name
+    try:
+        lacks = _lacks(name, choice, inspection)
+    except PluginError as error:
+        return {**found, "target": name, "untold": str(error)}
+    return {**found, "target": name, "lacks": None if lacks is None else list(lacks)}
+
+
+def _inspected(spec: WorkerSpec) -> Inspection:
+    from mnist_trials.training.inspection import inspect_trial
+    from mnist_trials.worker.entrypoint import load_trial_class
+    from mnist_trials.worker.setup import open_context
+
+    config = ExperimentConfig.from_dict(spec.config)
+    assert config.entrypoint.trial is not None
+    trial_class = load_trial_class(config.entrypoint.trial, Path(spec.context_dir))
+    context = open_context(spec, config, Quiet())
+    try:
+        return inspect_trial(trial_class(context), context)
+    finally:
+        context.execution.close()
+
+
+def _lacks(name: str, choice: PluginChoice, inspection: Inspection) -> Sequence[str] | None:
+    options = {} if choice.name == AUTO else own_options(choice.options)
+    backend = get_plugins().backends()[name].make(options)
+    return backend.missing(names_of([inspection.training, inspection.evaluation]))
+
+
+def _with_layer(error: ErrorInfo, layer: str | None) -> ErrorInfo:
+    return error if layer is None else replace(error, message=f"{error.message}\n{layer}")
 
 
 def _count(path: Path) -> tuple[int, int]:
@@ -166,9 +155,3 @@ def _missing(metric: str, reported: Sequence[str]) -> ErrorInfo:
     hint = f" Did you mean '{near[0]}'?" if near else ""
     message = f"validation does not report searcher.metric '{metric}'.{hint} Reported: {', '.join(reported) or 'none'}."
     return ErrorInfo(type="UnknownMetric", message=message, traceback="", batches=1)
-
-
-def _silent_death(exited: WorkersExited, log: Path) -> ErrorInfo:
-    printed = log.read_text(errors="replace").splitlines()[-_LOG_LINES:] if log.exists() else []
-    reason = exited.reason or f"its process ended with status {exited.exit_codes[0]} and said nothing"
-    return ErrorInfo(type="ProcessEnded", message=reason, traceback="\n".join(printed), batches=0)

@@ -10,6 +10,7 @@ from mnist_trials.cli.failures import tell_trial
 from mnist_trials.cli.report import hint
 from mnist_trials.cli.running import add_config
 from mnist_trials.cli.screen import metrics_text
+from mnist_trials.cli.tracing import lines_of
 
 if TYPE_CHECKING:
     from mnist_trials.cli.trial_check import Findings
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 _INVALID = 2
 
 
-def _validate(call: Invocation) -> int:
+def validate(call: Invocation, **options: Any) -> int:
+    """Check a config, with the options of `create` that change it; returns the exit status."""
     from mnist_trials.experiment.submission import check
 
     given = call.arguments
-    submission = check(given.config_file, given.context, overrides=given.config, home=call.home)
+    options.setdefault("overrides", given.config)
+    submission = check(given.config_file, given.context, home=call.home, device=False, **options)
     for warning in submission.warnings:
         call.screen.warn(f"warning: {warning}")
     if submission.loaded.config.entrypoint.command:
@@ -54,18 +57,29 @@ def _tell(call: Invocation, submission: Submission, findings: Findings) -> int:
         "training": findings.training,
         "validation": findings.validation,
         "checkpoint_bytes": findings.checkpoint_bytes,
+        "inspection": findings.traced.get("inspection"),
+        "untraced": findings.traced.get("untraced"),
+        "operations_missing": {name: findings.traced.get(key) for name, key in _LACKS.items()},
     }
     if call.screen.json:
         call.screen.document(_document(submission, trial))
         return 0
+    asked = submission.loaded.config.backend.name
+    stands_in = "" if asked in ("auto", findings.backend) else f", in place of {asked}"
     call.screen.say("The config is valid, and its trial works:")
-    call.screen.say(f"  device      {findings.device}")
+    call.screen.say(f"  device      {findings.device}{stands_in}")
     call.screen.say(f"  data        {findings.dataset or 'its own'}")
     call.screen.say(f"  model       {findings.values:,} values in {findings.tensors} tensors")
     call.screen.say(f"  training    {metrics_text(findings.training)}")
     call.screen.say(f"  validation  {metrics_text(findings.validation)}")
     call.screen.say(f"  checkpoint  {findings.checkpoint_bytes / 1e6:.1f} MB; it was not kept")
+    for line in lines_of(findings.traced):
+        call.screen.say(line)
     return 0
+
+
+_LACKS = {"backend": "target", "operations": "lacks", "unknown_because": "untold"}
+"""What the document calls what was found out about the operations that a backend lacks."""
 
 
 def _document(submission: Submission, trial: dict[str, Any] | None) -> dict[str, Any]:
@@ -77,14 +91,16 @@ COMMANDS = (
     Command(
         name="validate",
         group="Start",
-        summary="check a config: keys, plugins, slots, and its trial on one batch",
+        summary="check a config: keys, plugins, slots, and its trial on one batch; show what its steps consist of",
         description=(
             "The trial is tried in a process of its own: model, one training batch, one validation batch, one "
-            "checkpoint. Random images take the place of MNIST; a trial with data of its own is tried on that. Whether "
-            "batch and parameters can be split over several slots is checked by that one process too. Nothing is "
-            "stored. A command as entrypoint is not run."
+            "checkpoint; a train step with an update and an evaluation step are traced, for the layers' shapes, the "
+            "operations, and what they cost. Random images take the place of MNIST; a trial with data of its own is "
+            "tried on that. No device is taken: for one that others may hold, the CPU stands in. Whether batch and "
+            "parameters can be split over several slots is checked by that one process too. Nothing is stored. A "
+            "command as entrypoint is not run."
         ),
-        run=_validate,
+        run=validate,
         configure=add_config,
     ),
 )

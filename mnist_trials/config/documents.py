@@ -14,6 +14,7 @@ from mnist_trials.config.keys import EXPERIMENT
 from mnist_trials.config.kinds import Kind, ListOf
 from mnist_trials.config.sections import ByName, Key, Named, Section, child
 from mnist_trials.config.shapes import MESH, FlagMap, MeshShape
+from mnist_trials.config.short_forms import LIMITS, Limits
 
 SCHEMA: Final = "experiment_config.schema.json"
 PAGE: Final = "config.md"
@@ -85,6 +86,8 @@ def _sections(kind: Kind) -> tuple[Section, ...]:
             return (kind.section,)
         case MeshShape():
             return (MESH,)
+        case Limits():
+            return (LIMITS,)
         case ListOf():
             return _sections(kind.item)
     return ()

@@ -12,6 +12,7 @@ from mnist_trials.config.report import Report
 from mnist_trials.config.searchers import SEARCHER
 from mnist_trials.config.sections import REQUIRED, ByName, Key, Named, Section, Values
 from mnist_trials.config.shapes import EntrypointShape, FlagMap, IntOr, MeshShape, Periods
+from mnist_trials.config.short_forms import Limits, PositiveOr
 
 MAX_NAME: Final = 128
 """How many characters a name may have."""
@@ -61,6 +62,12 @@ RETENTION: Final = (
         "max_checkpoint_bytes",
         Whole(1),
         "How many bytes the experiment's checkpoints take, at most; beyond it more are given up, the worst first.",
+    ),
+    Key(
+        "save_optimizer",
+        Flag(),
+        "false: the checkpoint of the end of training holds no optimizer state; a trial can start from it, not go on.",
+        True,
     ),
 )
 """The keys of `checkpoint_storage` that say what is kept, whatever the storage."""
@@ -156,7 +163,7 @@ _RESUME: Final = Section(
         Key(
             "from",
             _PATH,
-            "`last` or `best` (of the newest experiment with this `name`), or the path or id of a checkpoint.",
+            "`last` or `best` (of the newest experiment with this `name`), or the path, URL or id of a checkpoint.",
             REQUIRED,
         ),
     )
@@ -194,12 +201,19 @@ EXPERIMENT: Final = Section(
         Key("min_validation_period", Periods(), "When the trial is validated, besides at its end."),
         Key("min_checkpoint_period", Periods(), "When a checkpoint is saved, besides at the end."),
         Key("perform_initial_validation", Flag(), "Whether to validate before the first batch.", False),
+        Key("save_initial_checkpoint", Flag(), "Whether to save a checkpoint before the first batch.", False),
         Key("max_restarts", Whole(0), "How often a trial that failed is started again.", 5),
         Key("reproducibility", _REPRODUCIBILITY, "Seeds and determinism.", _REPRODUCIBILITY.defaults()),
         Key(
             "records_per_epoch",
             Whole(0),
             "An epoch ends after this many records; left out or 0: after each pass over the data.",
+        ),
+        Key(
+            "limit_batches",
+            Limits(),
+            "Only the first so many batches of each pass over the training data, and of each validation, for a quick "
+            "try; a number means both.",
         ),
         Key("scheduling_unit", Whole(1), "Batches from one report of training metrics to the next.", 100),
         Key(
@@ -211,6 +225,12 @@ EXPERIMENT: Final = Section(
         Key("log_policies", ListOf(_LOG_POLICY), "What to do when a line of a trial's log matches.", []),
         Key("backend", _BACKEND, "The kind of device; `auto`: cuda where there is one, else cpu.", {"name": "auto"}),
         Key("precision", Choice(("fp32", "bf16-mixed", "fp16-mixed", "bf16-true")), "In what to compute.", "fp32"),
+        Key(
+            "loss_scale",
+            PositiveOr(("none", "dynamic")),
+            "What a loss is multiplied by before the backward pass, so that small gradients do not vanish; `dynamic` "
+            "finds it out. Left out: `dynamic` for fp16-mixed, else `none`.",
+        ),
         Key("mesh", MeshShape(), "How the slots of a trial are arranged. Left out: all split the data."),
         Key(
             "shard",

@@ -54,7 +54,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     else:
         path = Path(source)
         name = path.stem[:MAX_NAME]
-        text = _read_file(path)
+        text = read_file(path)
         root = read_yaml(text, str(source), report) or Node(Place(str(source)), None)
     require_map(root, report)
     for item in overrides:
@@ -63,7 +63,12 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     return Loaded(config=config, warnings=report.warnings(), text=text, path=path, _root=root)
 
 
-def _read_file(path: Path) -> str:
+def read_file(path: Path) -> str:
+    """The text of the YAML file at `path`.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, is larger than 1 MB or no UTF-8.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

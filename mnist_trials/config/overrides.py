@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mnist_trials.config.nodes import Entry, Node, Place, describe
 from mnist_trials.config.reader import read_yaml
 from mnist_trials.config.report import Report
-from mnist_trials.config.secrets import HIDDEN, is_secret
+from mnist_trials.config.secrets import HIDDEN, is_secret, shown_address
 
 
 def override(root: Node, text: str, report: Report) -> Node:
@@ -49,5 +49,6 @@ def _as_typed(text: str) -> str:
     key, equals, _ = text.partition("=")
     if equals and is_secret(key):
         text = f"{key}={HIDDEN}"
+    text = shown_address(text)
     shown = text if len(text) <= 120 else text[:117] + "..."
     return "--config " + shown.encode("utf-8", "backslashreplace").decode()

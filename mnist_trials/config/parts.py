@@ -105,6 +105,7 @@ class CheckpointStorageConfig:
     save_trial_best: int
     save_trial_latest: int
     max_checkpoint_bytes: int | None
+    save_optimizer: bool
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> CheckpointStorageConfig:

@@ -23,6 +23,7 @@ def check_together(values: Values, root: Node, report: Report) -> None:
     _class_needs_length(values, root, report)
     _mesh_fills_slots(values, root, report)
     _slots_fit(values, root, report)
+    _scale_fits_precision(values, root, report)
     _grid_is_finite(values, root, report)
     _direction_fits_metric(values, root, report)
 
@@ -67,6 +68,15 @@ def _slots_fit(values: Values, root: Node, report: Report) -> None:
         report.mistake(
             find(root, "resources.max_slots").place,
             f"'resources.max_slots' is {most}, so that no trial can run: 'resources.slots_per_trial' is {each}.",
+        )
+
+
+def _scale_fits_precision(values: Values, root: Node, report: Report) -> None:
+    if values.get("loss_scale") == "dynamic" and values.get("precision", "fp16-mixed") != "fp16-mixed":
+        report.mistake(
+            find(root, "loss_scale").place,
+            "'loss_scale: dynamic' looks for the largest scale at which float16 does not overflow, and 'precision' is "
+            f"{values['precision']}. Leave it out, give a number, or set precision: fp16-mixed.",
         )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "CheckpointStorageConfig",
     "Entrypoint",
     "ExperimentConfig",
+    "LossScale",
     "Mesh",
     "OnNan",
     "PluginChoice",
@@ -40,6 +41,7 @@ __all__ = [
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed", "bf16-true"]
 CheckpointPolicy = Literal["best", "all", "none"]
 OnNan = Literal["stop", "skip", "warn"]
+LossScale = float | Literal["none", "dynamic"]
 
 _AS_THEY_ARE: Final = (
     "name",
@@ -49,9 +51,12 @@ _AS_THEY_ARE: Final = (
     "checkpoint_policy",
     "max_restarts",
     "perform_initial_validation",
+    "save_initial_checkpoint",
+    "limit_batches",
     "scheduling_unit",
     "data",
     "precision",
+    "loss_scale",
     "shard",
     "compile",
     "on_nan",
@@ -82,15 +87,18 @@ class ExperimentConfig:
     min_checkpoint_period: Schedule | None
     max_restarts: int
     perform_initial_validation: bool
+    save_initial_checkpoint: bool
     experiment_seed: int  # reproducibility.experiment_seed
     deterministic: bool  # reproducibility.deterministic
     records_per_epoch: int | None
+    limit_batches: Mapping[str, int | None] | None  # {training: n, validation: n}
     scheduling_unit: int  # batches between two reports of training metrics
     profiling: bool  # profiling.enabled
     data: Mapping[str, Any]  # free-form, for the trial
     log_policies: tuple[Mapping[str, Any], ...]
     backend: PluginChoice  # name "auto" by default
     precision: Precision
+    loss_scale: LossScale | None  # None: what the precision needs
     mesh: Mesh | None
     shard: bool
     watchdog: Watchdog

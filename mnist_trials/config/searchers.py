@@ -28,7 +28,11 @@ _COMMON: Final = (
     Key("max_time", Whole(1), "How long one trial trains at most, in units of `time_metric`."),
     Key("time_metric", Text(longest=256), "The metric that tells how far a trial is, for `max_time`."),
     Key("source_trial_id", TrialReference(), "Start from the weights of this trial's latest checkpoint."),
-    Key("source_checkpoint_uuid", Text(longest=128), "Start from the weights of this checkpoint."),
+    Key(
+        "source_checkpoint_uuid",
+        Text(longest=4096),
+        "Start from the weights of this checkpoint: its id or the beginning of it, its folder, or its URL.",
+    ),
 )
 _MAX_TRIALS: Final = Key("max_trials", Whole(1), "How many trials are made in all, at most.", REQUIRED)
 _CONCURRENT: Final = Key(

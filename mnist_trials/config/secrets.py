@@ -17,8 +17,10 @@ SECRET_NAME: Final = re.compile(
 """What the names of secrets look like."""
 
 _SECTIONS: Final = ("checkpoint_storage", "launcher", "backend", "loggers")
+_ADDRESSES: Final = ("searcher", "resume")
+"""Sections with no secrets but in addresses: where a checkpoint lies."""
 _WHOLE: Final = "checkpoint_storage.options"  # of a file system of any kind, which has names of its own
-_LOGIN: Final = re.compile(r"(?<=://)[^/@\s]*@")
+_LOGIN: Final = re.compile(r"(?<=://)[^/\s]*@")  # up to the last one: a password may hold another
 _QUERY: Final = re.compile(r"(?<=\?).*$", re.DOTALL)  # of an address: a signature may stand there
 
 
@@ -32,7 +34,9 @@ def is_secret(path: str) -> bool:
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved config `document` with `HIDDEN` in place of each secret, for everybody to see."""
-    return {name: _shown(value, name) if name in _SECTIONS else value for name, value in document.items()}
+    return {
+        name: _shown(value, name) if name in (*_SECTIONS, *_ADDRESSES) else value for name, value in document.items()
+    }
 
 
 def _shown(value: Any, path: str) -> Any:
@@ -44,6 +48,9 @@ def _shown(value: Any, path: str) -> Any:
         return value
     if is_secret(path):
         return HIDDEN
-    if isinstance(value, str) and "://" in value:
-        return _QUERY.sub(HIDDEN, _LOGIN.sub(f"{HIDDEN}@", value))
-    return value
+    return shown_address(value) if isinstance(value, str) else value
+
+
+def shown_address(text: str) -> str:
+    """`text`, if it is an address, without what may be a secret in it."""
+    return _QUERY.sub(HIDDEN, _LOGIN.sub(f"{HIDDEN}@", text)) if "://" in text else text

@@ -160,10 +160,16 @@ class MeshShape(Kind):
         if isinstance(node.value, Mapping) and node.value:
             values = MESH.read(node, path, report)
             return values if len(values) == len(MESH.keys) and set(node.value) <= set(values) else BAD
-        sizes = _sizes(node)
-        if sizes is None:
+        if isinstance(node.value, tuple):
+            if len(node.value) != len(MESH.names):
+                report.mistake(node.place, f"'{path}' must be {self.words()}, not a list of {len(node.value)}.")
+                return BAD
+            sizes = [Whole(1).read(item, f"{path}[{n}]", report) for n, item in enumerate(node.value)]
+            return BAD if BAD in sizes else dict(zip(MESH.names, sizes, strict=True))
+        match = _PAIR.match(node.value) if isinstance(node.value, str) else None
+        if match is None:
             return self.refuse(node, path, report)
-        return dict(zip(MESH.names, sizes, strict=True))
+        return dict(zip(MESH.names, map(int, match.groups()), strict=True))
 
     @override
     def words(self) -> str:
@@ -178,15 +184,6 @@ class MeshShape(Kind):
 
 
 _PAIR: Final = re.compile(r"^\s*([1-9][0-9]*)\s*,\s*([1-9][0-9]*)\s*$")
-
-
-def _sizes(node: Node) -> tuple[int, int] | None:
-    if isinstance(node.value, tuple) and len(node.value) == 2:
-        first, second = (item.value for item in node.value)
-        good = type(first) is int and type(second) is int and first >= 1 and second >= 1
-        return (first, second) if good else None  # type: ignore[return-value]
-    match = _PAIR.match(node.value) if isinstance(node.value, str) else None
-    return (int(match[1]), int(match[2])) if match else None
 
 
 @final

@@ -16,13 +16,15 @@ from typing import Any, Literal, final
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import MnistTrialsError, UsageError
 from mnist_trials.experiment import background, forking, life, recovery, submission
+from mnist_trials.experiment.bringing import remove_source
 from mnist_trials.experiment.home import ExperimentFiles, resolve_home
 from mnist_trials.experiment.lock import controller_lock, is_locked
 from mnist_trials.experiment.machinery import Workshop
 from mnist_trials.experiment.recovery import Plan
-from mnist_trials.experiment.warm_start import experiments_starting_from
+from mnist_trials.experiment.strays import OWNER, find_strays
+from mnist_trials.experiment.warm_start import Source, experiments_starting_from
 from mnist_trials.plugin import Logger, get_plugins
-from mnist_trials.records import ExperimentState
+from mnist_trials.records import ExperimentState, Mode
 from mnist_trials.store import Store, open_reader, open_store
 from mnist_trials.store.rows import ExperimentRow, TrialRow
 from mnist_trials.store.summary import best_trial
@@ -47,10 +49,12 @@ def submit(
     *,
     overrides: Sequence[str] = (),
     launcher: str | None = None,
-    slots: int | None = None,
+    slots: submission.Slots | None = None,
     data_root: str | Path | None = None,
     name: str | None = None,
     test: bool = False,
+    mode: Mode = "train_and_eval",
+    checkpoint: str | None = None,
     home: Home = None,
 ) -> int:
     """Check everything, snapshot the code, and store a new experiment (ACTIVE, not running yet); returns its id.
@@ -60,10 +64,14 @@ def submit(
         context: the folder of the entrypoint's code; by default the config file's folder, or the working directory.
         overrides: `a.b=VALUE`, as `--config` takes them.
         launcher: a launcher's name in place of the config's.
-        slots: how many slots this machine offers to the experiment.
+        slots: how many slots this machine offers to the experiment; "auto": all, and each trial takes as many as are
+            offered, each batch split over them.
         data_root: where the data set lies.
         name: a name in place of the config's.
         test: one batch, one validation, one checkpoint, restored; no restarts.
+        mode: `train` validates only where the searcher judges a trial; `eval` trains nothing, and validates the
+            checkpoint that the experiment starts from.
+        checkpoint: the checkpoint (its id, folder or URL) to go on from, or to evaluate: `resume.from` of the config.
         home: where it is stored.
 
     The config's warnings and what else is to be said are kept as the experiment's notices.
@@ -81,6 +89,8 @@ def submit(
         data_root=data_root,
         name=name,
         test=test,
+        mode=mode,
+        checkpoint=checkpoint,
         home=home,
     )
     return submission.store_new(resolve_home(home), checked)
@@ -91,7 +101,7 @@ def submit_fork(
     *,
     overrides: Sequence[str] = (),
     launcher: str | None = None,
-    slots: int | None = None,
+    slots: submission.Slots | None = None,
     data_root: str | Path | None = None,
     name: str | None = None,
     test: bool = False,
@@ -201,9 +211,13 @@ def delete(experiment_id: int, *, home: Home = None) -> None:
         recovery.clear_leftovers(reader, experiment_id)
         workshop = Workshop(get_plugins(), ExperimentConfig.from_dict(row.config), row.options)
         storage = workshop.storage(files.checkpoints)
-        for checkpoint in reader.checkpoints(experiment_id):
+        known = reader.checkpoints(experiment_id)
+        for stray in find_strays(storage, row.options.get(OWNER, ""), {checkpoint.uuid for checkpoint in known}):
+            storage.delete(stray)
+        for checkpoint in known:
             if checkpoint.state != "DELETED":
                 storage.delete(checkpoint.uuid)
+        remove_source(files, Source.of(row.options), storage)
         shutil.rmtree(files.checkpoints, ignore_errors=True)
         # The rows go last: as long as they are there, this can be called again.
         shutil.rmtree(files.directory, ignore_errors=True)
@@ -255,10 +269,12 @@ def create(
     *,
     overrides: Sequence[str] = (),
     launcher: str | None = None,
-    slots: int | None = None,
+    slots: submission.Slots | None = None,
     data_root: str | Path | None = None,
     name: str | None = None,
     test: bool = False,
+    mode: Mode = "train_and_eval",
+    checkpoint: str | None = None,
     home: Home = None,
 ) -> Experiment:
     """Submit an experiment (see `submit`) and start it in the background.
@@ -274,6 +290,8 @@ def create(
         data_root=data_root,
         name=name,
         test=test,
+        mode=mode,
+        checkpoint=checkpoint,
         home=home,
     )
     experiment = Experiment(experiment_id, home)
@@ -353,7 +371,7 @@ class Experiment:
         *,
         overrides: Sequence[str] = (),
         launcher: str | None = None,
-        slots: int | None = None,
+        slots: submission.Slots | None = None,
         data_root: str | Path | None = None,
         name: str | None = None,
         test: bool = False,

@@ -6,12 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import final
 
-from mnist_trials.events import CheckpointSaved, MetricsReported, ProgressReported, ValidationCompleted
+from mnist_trials.events import (
+    CheckpointSaved,
+    HistogramsReported,
+    MetricsReported,
+    ProgressReported,
+    TrialTested,
+    ValidationCompleted,
+)
 from mnist_trials.records import CheckpointInfo, MetricValues
-from mnist_trials.store.rows import CheckpointRow, MetricRow, TrialRow
+from mnist_trials.store.rows import CheckpointRow, HistogramRow, MetricRow, TrialRow
 
 TRAINING = "training"
 VALIDATION = "validation"
+TEST = "test"
 
 
 @final
@@ -69,17 +77,38 @@ def with_checkpoints(trial: TrialRow, checkpoints: Iterable[tuple[int, str]]) ->
     return replace(trial, latest_checkpoint=latest, best_checkpoint=best)
 
 
-def metric_row(event: MetricsReported | ValidationCompleted, time: float) -> MetricRow:
+def with_test(trial: TrialRow, event: TrialTested) -> TrialRow:
+    """`trial` with the metrics of the test set beside those of its best validation, if that is what was tested."""
+    if event.batches != trial.best_batches:
+        return trial
+    return replace(trial, best_metrics={**trial.best_metrics, **event.metrics})
+
+
+def metric_row(event: MetricsReported | ValidationCompleted | TrialTested, time: float) -> MetricRow:
     """`event` as it is stored."""
+    kinds = {MetricsReported: TRAINING, ValidationCompleted: VALIDATION, TrialTested: TEST}
     return MetricRow(
         trial_id=event.trial_id,
         run=event.run,
-        kind=VALIDATION if isinstance(event, ValidationCompleted) else TRAINING,
+        kind=kinds[type(event)],
         batches=event.batches,
         epochs=event.epochs,
         records=event.records,
         metrics=event.metrics,
         seconds=event.seconds,
+        time=time,
+    )
+
+
+def histogram_row(event: HistogramsReported, time: float) -> HistogramRow:
+    """`event` as it is stored."""
+    return HistogramRow(
+        trial_id=event.trial_id,
+        run=event.run,
+        batches=event.batches,
+        epochs=event.epochs,
+        records=event.records,
+        histograms=event.histograms,
         time=time,
     )
 

@@ -33,7 +33,7 @@ from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.orders import Ending, Orders
 from mnist_trials.experiment.placement import Placement
 from mnist_trials.experiment.ranks import counts
-from mnist_trials.experiment.removal import Remover
+from mnist_trials.experiment.removal import PATIENCE_SECONDS, Upkeep
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.trial_events import TrialEvents
 from mnist_trials.experiment.trials import Trials
@@ -48,7 +48,6 @@ from mnist_trials.testing.faults import fault_point
 _TICK_SECONDS = 0.2  # how long a command from a person may lie unread
 _PROGRESS_SECONDS = 1.0  # how often the progress of a trial is stored
 _PARTING_SECONDS = 10.0  # how long workers that were killed are waited for
-_REMOVING_SECONDS = 10.0  # how long, in the end, a storage that deletes nothing is waited for
 
 
 @final
@@ -76,7 +75,7 @@ class Controller:
         launcher: Launcher,
         specs: SpecMaker,
         placement: Placement,
-        remover: Remover,
+        upkeep: Upkeep,
         disks: DiskWatch,
         clock: Clock,
     ) -> None:
@@ -91,7 +90,7 @@ class Controller:
         self._launcher = launcher
         self._specs = specs
         self._placement = placement
-        self._remover = remover
+        self._upkeep = upkeep
         self._disks = disks
         self._clock = clock
         self._inbox = Inbox()
@@ -129,6 +128,7 @@ class Controller:
             step.transaction.take_commands(self._experiment_id, stale_command)
             step.transaction.forget_holdings(self._experiment_id)  # an earlier controller's
             step.transaction.update_experiment(self._experiment_id, state=ExperimentState.ACTIVE, message="")
+            self._placement.begin(step)
             self._decisions.begin(step)
             self._events.ends.close_lost(step)
             self._go_on(step)
@@ -263,7 +263,8 @@ class Controller:
         return True
 
     def _look_after_storage(self) -> None:
-        """Put on record what is deleted by now, and pause before there is no room left."""
+        """Put on record what is verified and deleted by now, and pause before there is no room left."""
+        self._note_verified()
         self._note_removed()
         if self._orders.ending is not None or not (why := self._ledger.keeper.over or self._disks.short):
             return
@@ -272,21 +273,32 @@ class Controller:
             step.transaction.add_notice(self._experiment_id, None, f"the experiment is paused: {why}")
             self._orders.pause(step)
 
+    def _note_verified(self) -> None:
+        if results := self._upkeep.verifier.done():
+            with self._ledger.step() as step:
+                for trial_id, message in self._ledger.keeper.verified(step.transaction, results):
+                    self._events.tell(step, trial_id, message)
+
     def _note_removed(self) -> None:
-        if removed := self._remover.removed():
+        if removed := self._upkeep.remover.done():
             # If it is lost, they are deleted once more.
             with self._store.transaction(power_cut=False) as transaction:
-                transaction.checkpoints_deleted(removed)
+                transaction.checkpoints_deleted(uuid for uuid, _ in removed)
 
     def _drain(self) -> None:
-        """Wait until what was given up is deleted, and say so if that cannot be done now."""
-        self._remover.drain(_REMOVING_SECONDS, lambda: self._signals > 1)
+        """Wait until what can be given up is deleted, and say so if that cannot be done now."""
+        verifier, remover = self._upkeep.verifier, self._upkeep.remover
+        verifier.drain(PATIENCE_SECONDS, lambda: self._signals > 1)
+        self._note_verified()
+        remover.drain(PATIENCE_SECONDS, lambda: self._signals > 1)
         self._note_removed()
-        if left := self._remover.pending:
+        left = (
+            _not_verified(verifier.pending, verifier.cause),
+            _not_removed(self._experiment_id, remover.pending, remover.cause),
+        )
+        for message in filter(None, left):
             with self._store.transaction() as transaction:
-                transaction.add_notice(
-                    self._experiment_id, None, _not_removed(self._experiment_id, left, self._remover.cause)
-                )
+                transaction.add_notice(self._experiment_id, None, message)
 
     def _handle_commands(self) -> None:
         for number, command in self._store.waiting_commands(self._experiment_id):
@@ -403,7 +415,20 @@ def _at_a_loss(searcher: str, resting: Sequence[int]) -> str:
     )
 
 
+def _not_verified(left: int, cause: str) -> str:
+    if not left:
+        return ""
+    what = "1 checkpoint is" if left == 1 else f"{left} checkpoints are"
+    why = f" ({cause.rstrip('.')})" if cause else ""
+    return (
+        f"{what} not verified yet{why}; those before stay, and the next controller of an experiment in this home goes "
+        "on with it"
+    )
+
+
 def _not_removed(experiment_id: int, left: int, cause: str) -> str:
+    if not left:
+        return ""
     what = "1 checkpoint that was given up is" if left == 1 else f"{left} checkpoints that were given up are"
     why = f" ({cause.rstrip('.')})" if cause else ""
     return (

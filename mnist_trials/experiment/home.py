@@ -75,6 +75,11 @@ class ExperimentFiles:
         """By checkpoint, a file that is locked while somebody reads it."""
         return self.directory / "in_use"
 
+    @property
+    def source(self) -> Path:
+        """By checkpoint, a copy of the one that the trials start from, where they could not get at the original."""
+        return self.directory / "source"
+
     def trial(self, trial_id: int) -> Path:
         """A trial's own folder, kept between its runs."""
         return self.directory / "trials" / str(trial_id)

@@ -6,7 +6,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import final
 
-from mnist_trials.events import Event, MetricsReported, ProgressReported
+from mnist_trials.events import Event, HistogramsReported, MetricsReported, ProgressReported
 from mnist_trials.plugin import WorkerHandle
 
 FULL = 512  # events waiting: whoever says more is not listened to for a while
@@ -17,7 +17,7 @@ _TOGETHER = 64  # events in one transaction at most
 
 def is_report(event: Event) -> bool:
     """Whether nothing is decided on `event`; such are most of all events."""
-    return isinstance(event, ProgressReported | MetricsReported)
+    return isinstance(event, ProgressReported | MetricsReported | HistogramsReported)
 
 
 @final

@@ -1,9 +1,9 @@
 """The units of this machine that trials hold, so that experiments with the same home can share it.
 
-A unit is a CPU core (`cpu.0`), of which a slot of the backend `cpu` takes as many as it has threads, whichever are
-free; or a slot of another backend (`cuda:0`), which takes itself. A lease counts while its experiment has a
-controller: that one holds a lock, which ends with it, whatever ended it. The store keeps the rows; those of the dead
-are swept by whoever looks next.
+A unit is a CPU core (`cpu.0`), of which a slot that is a share of the cores takes as many as it has threads, whichever
+are free; or a device (`cuda:0`), which takes itself, whichever backend it is a slot of. A lease counts while its
+experiment has a controller: that one holds a lock, which ends with it, whatever ended it. The store keeps the rows;
+those of the dead are swept by whoever looks next.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from mnist_trials.records import Slot
 from mnist_trials.store import Holdings, Transaction
 from mnist_trials.store.rows import LeaseRow, WaitingRow
 
-CORES = "cpu"
-"""The backend whose slots are shares of the cores, cut as an experiment wants them. Others have devices."""
+_CORES = "cpu"
 
 _SHOWN = 3  # trials of an experiment that are named
 
@@ -30,8 +29,8 @@ def units_of_machine(slots: Iterable[Slot]) -> frozenset[str]:
     cores = 0
     units: set[str] = set()
     for slot in slots:
-        if slot.backend == CORES:
-            units.update(f"{CORES}.{core}" for core in range(cores, cores + slot.threads))
+        if slot.shares_cores:
+            units.update(f"{_CORES}.{core}" for core in range(cores, cores + slot.threads))
             cores += slot.threads
         else:
             units.add(slot.id)
@@ -79,11 +78,11 @@ class Market:
     def usable(self, slots: Iterable[Slot]) -> list[Slot]:
         """Those of `slots` that there are units for, all at once; in their order."""
         free = self.free
-        cores = sum(unit.startswith(f"{CORES}.") for unit in free)
+        cores = sum(unit.startswith(f"{_CORES}.") for unit in free)
         usable: set[str] = set()
         given = list(slots)
         for slot in sorted(given, key=lambda slot: slot.threads):
-            if slot.backend != CORES:
+            if not slot.shares_cores:
                 usable |= {slot.id} & set(free)
             elif slot.threads <= cores:
                 cores -= slot.threads
@@ -92,9 +91,9 @@ class Market:
 
     def choose(self, slots: Sequence[Slot]) -> list[str]:
         """The units for `slots`, which are `usable`."""
-        devices = [slot.id for slot in slots if slot.backend != CORES]
-        cores = [unit for unit in self.free if unit.startswith(f"{CORES}.")]
-        return devices + cores[: sum(slot.threads for slot in slots if slot.backend == CORES)]
+        devices = [slot.id for slot in slots if not slot.shares_cores]
+        cores = [unit for unit in self.free if unit.startswith(f"{_CORES}.")]
+        return devices + cores[: sum(slot.threads for slot in slots if slot.shares_cores)]
 
     def why_not(self, slots: int) -> str:
         """Why `slots` slots are not to be had, for a person."""
@@ -165,7 +164,7 @@ class Leases:
 
 
 def _device(unit: str) -> str:
-    return CORES if unit.startswith(f"{CORES}.") else unit
+    return _CORES if unit.startswith(f"{_CORES}.") else unit
 
 
 def _trials(rows: Iterable[LeaseRow]) -> str:

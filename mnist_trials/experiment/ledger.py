@@ -9,7 +9,7 @@ from typing import final
 
 from mnist_trials.clock import Clock
 from mnist_trials.experiment.keeping import Keeper
-from mnist_trials.experiment.removal import Remover
+from mnist_trials.experiment.removal import Upkeep
 from mnist_trials.experiment.search import Search
 from mnist_trials.store import Store, Transaction
 from mnist_trials.testing.faults import fault_point
@@ -44,14 +44,14 @@ class Ledger:
         experiment_id: int,
         search: Search,
         keeper: Keeper,
-        remover: Remover,
+        upkeep: Upkeep,
         clock: Clock,
     ) -> None:
         self._store = store
         self._experiment_id = experiment_id
         self._search = search
         self.keeper = keeper
-        self._remover = remover
+        self._upkeep = upkeep
         self._clock = clock
         self._counted = clock.monotonic()
 
@@ -82,5 +82,6 @@ class Ledger:
             self._search.save_if_due(step.transaction, self._experiment_id)
             progress = self._search.progress()
         step.transaction.update_experiment(self._experiment_id, progress=progress, add_seconds=seconds)
-        if given_up := self.keeper.review(step.transaction):
-            step.then(lambda: self._remover.put(given_up))
+        given_up, unverified = self.keeper.review(step.transaction), self.keeper.unverified()
+        if given_up or unverified:
+            step.then(lambda: self._upkeep.put(unverified, given_up))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, final
 
 from mnist_trials.clock import Clock, SystemClock
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.config.secrets import without_secrets
+from mnist_trials.errors import CheckpointError
+from mnist_trials.experiment.bringing import remove_source
 from mnist_trials.experiment.controller import Controller
 from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.disk import DiskWatch, folder_of
@@ -26,17 +28,19 @@ from mnist_trials.experiment.recovery import (
     clear_leftovers,
     load_trials,
     remove_orphans,
-    remove_what_others_left,
     settle,
 )
-from mnist_trials.experiment.removal import Remover
+from mnist_trials.experiment.removal import Upkeep
 from mnist_trials.experiment.replay import bring_back
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.slots import concurrency
+from mnist_trials.experiment.strays import Strays
+from mnist_trials.experiment.tidying import remove_strays, tidy_what_others_left
 from mnist_trials.experiment.trial_events import TrialEvents
 from mnist_trials.experiment.trials import Trials
+from mnist_trials.experiment.warm_start import Source
 from mnist_trials.experiment.workers import DEFAULT_TARGET, SpecMaker
-from mnist_trials.plugin import Logger, get_plugins
+from mnist_trials.plugin import Logger, get_plugins, python_of
 from mnist_trials.plugin.logger import LoggerContext
 from mnist_trials.records import ExperimentState
 from mnist_trials.store import Reader, Store, open_reader, open_store
@@ -120,13 +124,13 @@ class _Charge:
         trials = load_trials(self._reader, experiment_id, config)
         decisions = Decisions(experiment_id, config, search, trials, followers)
         keeper, storage = Keeper(experiment_id, config, trials), machinery.storage
-        remover = Remover(storage, lambda uuid: is_read(files, uuid))
+        upkeep = Upkeep(storage, lambda uuid: is_read(files, uuid))
         disks = DiskWatch(dict.fromkeys([files.home, *folder_of(storage)]))
         restarts = 0 if self._experiment.options.get("test") else config.max_restarts
         controller = Controller(
             experiment_id=experiment_id,
             store=self._store,
-            ledger=Ledger(self._store, experiment_id, search, keeper, remover, self._clock),
+            ledger=Ledger(self._store, experiment_id, search, keeper, upkeep, self._clock),
             search=search,
             trials=trials,
             decisions=decisions,
@@ -139,10 +143,11 @@ class _Charge:
                 options=self._experiment.options,
                 per_rank=config.entrypoint.per_rank,
                 backend=machinery.backend,
+                python=python_of(config.backend.name, config.backend.options),
                 target=target,
             ),
             placement=self._placement(trials, followers),
-            remover=remover,
+            upkeep=upkeep,
             disks=disks,
             clock=self._clock,
         )
@@ -154,17 +159,34 @@ class _Charge:
                 directory=self._logger_files(),
             )
         )
-        with closing(remover), closing(disks):
-            remover.put(self._given_up())
+        with closing(upkeep), closing(disks):
+            upkeep.remover.put([*self._given_up(), *self._strays_of_the_last_one()])
             controller.run(stale_command)
         remove_orphans(self._reader, experiment_id)
-        remove_what_others_left(self._store, self._reader)
+        self._remove_source()
+        remove_strays(self._store, self._reader, experiment_id, storage)
+        tidy_what_others_left(self._store, self._reader)
         followers.finish(self._reader.summary(experiment_id))
+
+    def _remove_source(self) -> None:
+        """Remove this experiment's own copy of what it started from, when it has ended."""
+        if self._reader.experiment(self._experiment.id).state.ended:
+            with suppress(CheckpointError):  # `delete` removes it too
+                remove_source(self._files, Source.of(self._experiment.options), self._machinery.storage)
 
     def _given_up(self) -> list[str]:
         """What an earlier controller was to delete."""
         rows = self._reader.checkpoints(self._experiment.id)
         return [row.uuid for row in rows if row.state == "DELETING"]
+
+    def _strays_of_the_last_one(self) -> list[str]:
+        """What an earlier controller was killed before it could remove, if one was; to be asked before any run."""
+        if not self._reader.open_runs(self._experiment.id):
+            return []
+        strays = Strays(self._reader, self._experiment.id, self._machinery.storage)
+        if message := str(strays):
+            self._note(message)
+        return strays.found
 
     def _placement(self, trials: Trials, followers: Followers) -> Placement:
         offer = self._machinery.offer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -49,19 +50,20 @@ class LiveTrial:
         """Whether it waits for the weights that it starts with."""
         return self.row.source_trial is not None and self.weights is None and not self.checkpoints
 
-    def needs(self, uuid: str) -> bool:
+    def needs(self, uuid: str, unverified: Container[str] = ()) -> bool:
         """Whether the checkpoint `uuid` must be kept for as long as this trial has not ended.
 
         It goes on from the latest. Other trials may begin with the first since it was judged. Its worker, while it
-        starts, may go on from any.
+        starts, may go on from any. On those that are `unverified` no one relies.
         """
-        if not self.checkpoints:
-            return False
         if self.run is not None and not self.run.backend:
             return any(uuid == own for _, own in self.checkpoints)
+        sound = [(batches, own) for batches, own in self.checkpoints if own not in unverified]
+        if not sound:
+            return False
         judged = self.row.judged_batches
-        first = next((own for batches, own in self.checkpoints if batches >= judged), None) if judged >= 0 else None
-        return uuid in (self.checkpoints[-1][1], first)
+        first = next((own for batches, own in sound if batches >= judged), None) if judged >= 0 else None
+        return uuid in (sound[-1][1], first)
 
     def hold_point(self, *, awaited: bool) -> int | None:
         """How many units its next workers train before they wait for word; None: to the end.

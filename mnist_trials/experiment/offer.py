@@ -9,7 +9,7 @@ from typing import Final, final
 
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import PluginError
-from mnist_trials.experiment.leases import CORES, units_of_machine
+from mnist_trials.experiment.leases import units_of_machine
 from mnist_trials.plugin import Backend, Launcher
 from mnist_trials.records import Slot
 
@@ -59,7 +59,7 @@ def make_offer(
     if given is None and count >= least:
         count -= count % least  # cores that no trial could use go to those that can run
     slots = backend.slots(count)
-    if name != CORES:
+    if not slots[0].shares_cores:
         # Which of the devices does not matter, so that two experiments need not want the same ones.
         slots = tuple(replace(slot, threads=slots[0].threads) for slot in there)
     says = "this machine offers" if given is None else f"'--slots {given}' leaves"

@@ -18,7 +18,7 @@ from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.offer import Offer
 from mnist_trials.experiment.scheduler import Waiting, schedule
 from mnist_trials.experiment.trials import Trials
-from mnist_trials.records import Slot
+from mnist_trials.records import Slot, TrialState
 from mnist_trials.store import Store
 
 _LOOK_SECONDS = 1.0
@@ -50,6 +50,13 @@ class Placement:
         self._waits: LiveTrial | None = None  # the trial for which the experiment stands in the queue
         self._why = ""  # as it was told last
         self._next_look = float("-inf")
+
+    def begin(self, step: Step) -> None:
+        """Nobody waits yet: what an earlier controller that was killed said of that is out of date."""
+        for trial in self._trials.live.values():
+            if trial.row.state is TrialState.QUEUED and trial.row.message:
+                trial.row = replace(trial.row, message="")
+                step.transaction.put_trial(trial.row)
 
     def next(self, *, changed: bool) -> LiveTrial | None:
         """The trial to `take` slots for now; None: none can start. `changed`: another process has written the store."""

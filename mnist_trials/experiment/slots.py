@@ -21,13 +21,16 @@ from mnist_trials.plugin import (
     Searcher,
     SearcherContext,
     get_plugins,
+    own_options,
+    python_of,
 )
 from mnist_trials.records import Slot
 from mnist_trials.store import open_reader
 from mnist_trials.store.rows import WaitingRow
 
 AUTO = "auto"
-_PREFERRED = ("cuda", "cpu")
+_CPU = "cpu"
+_PREFERRED = ("cuda", _CPU)
 
 
 @final
@@ -53,22 +56,24 @@ class SlotStatus:
 
 
 def machine_slots(home: str | Path | None = None) -> list[SlotStatus]:
-    """All slots of all available backends, by backend and index.
+    """All slots of all available backends, by backend and index; a device that several can use is told once.
 
-    The cores of the CPU are one slot each here, however experiments divide them.
+    The cores of the CPU are one slot each here, those of the backend `cpu`, however experiments divide them.
     """
     plugins = get_plugins()
     backends = [record for record in _unique(plugins) if record.available() is None]
     with open_reader(resolve_home(home)) as reader:
         holdings = living(reader.home, reader.holdings())
-    found: list[SlotStatus] = []
-    for slots in (record.factory({}).slots(None) for record in backends):
+    found: dict[str, SlotStatus] = {}
+    for name, slots in ((record.name, record.factory({}).slots(None)) for record in backends):
         for number, slot in enumerate(slots):
+            if slot.id in found or (slot.shares_cores and name != _CPU):
+                continue
             units = units_of_machine(slots[: number + 1]) - units_of_machine(slots[:number])
             held = {(row.experiment_id, row.trial_id) for row in holdings.leases if row.unit in units}
             waiting = tuple(row for row in holdings.waiting if row.units & units)
-            found.append(SlotStatus(slot, tuple(SlotHolder(*holder) for holder in sorted(held)), waiting))
-    return found
+            found[slot.id] = SlotStatus(slot, tuple(SlotHolder(*holder) for holder in sorted(held)), waiting)
+    return list(found.values())
 
 
 def resolve_backend(
@@ -76,7 +81,8 @@ def resolve_backend(
 ) -> tuple[str, Backend]:
     """The backend of `choice` by its own name; for `auto` cuda where there is a device, else cpu.
 
-    Where `launcher` has slots elsewhere, devices are looked for there, and this machine may be without.
+    Where `launcher` has slots elsewhere, devices are looked for there, and this machine may be without. Where the
+    config names an interpreter, it is this one whose libraries count (see `interpreter.check`).
 
     Raises:
         PluginError: it is unknown, unavailable, or does not take the options.
@@ -88,9 +94,20 @@ def resolve_backend(
                 f"The backend '{AUTO}' takes no options; name a backend to give it {sorted(choice.options)}."
             )
         return _preferred(known, launcher)
-    elsewhere = choice.name in known and _has_slots(launcher, choice.name) is not None
-    record = known[choice.name] if elsewhere else plugins.find("backend", choice.name)
-    return record.name, record.factory(choice.options)
+    elsewhere = python_of(choice.name, choice.options) is not None or _has_slots(launcher, choice.name) is not None
+    record = known[choice.name] if elsewhere and choice.name in known else plugins.find("backend", choice.name)
+    return record.name, record.factory(own_options(choice.options))
+
+
+def is_one_process(plugins: PluginManager, choice: PluginChoice) -> bool:
+    """Whether one process drives all slots of a trial on the backend of `choice`; False where that cannot be made.
+
+    None of those that `auto` chooses from does so.
+    """
+    try:
+        return choice.name != AUTO and resolve_backend(plugins, choice)[1].one_process
+    except PluginError:
+        return False
 
 
 def _preferred(known: Mapping[str, PluginRecord[Backend]], launcher: Launcher | None) -> tuple[str, Backend]:

@@ -13,12 +13,14 @@ from mnist_trials.events import (
     CheckpointSaved,
     DatasetChosen,
     Event,
+    HistogramsReported,
     MetricsReported,
     Notice,
     ProgressReported,
     TrialExited,
     TrialHeld,
     TrialStarted,
+    TrialTested,
     ValidationCompleted,
     WorkersExited,
     WorkersLaunched,
@@ -53,6 +55,7 @@ class TrialEvents:
         max_restarts: int,
     ) -> None:
         self._experiment_id = experiment_id
+        self._trials = trials
         self._keeper = keeper
         self._goal = Goal(config.searcher.metric, config.searcher.smaller_is_better)
         self._decisions = decisions
@@ -91,6 +94,14 @@ class TrialEvents:
         told = Notice(trial_id=trial_id, run=trial.runs, message=message)
         step.then(lambda: self._followers.event(told))
 
+    def tell(self, step: Step, trial_id: int, message: str) -> None:
+        """As `notice`, of a trial that may have ended."""
+        trial = self._trials.live.get(trial_id)
+        if trial is None:
+            step.transaction.add_notice(self._experiment_id, trial_id, message)
+        else:
+            self.notice(step, trial, message)
+
     def _launched(self, step: Step, trial: LiveTrial, run: RunRow, event: WorkersLaunched) -> None:
         known = run.processes
         self._put_run(step, trial, replace(run, processes=(*known, *(p for p in event.processes if p not in known))))
@@ -102,6 +113,7 @@ class TrialEvents:
         trial.checkpoints = [entry for entry in trial.checkpoints if entry[0] <= event.batches]
         self._keeper.began(row.trial_id, left)
         transaction.supersede_metrics(self._experiment_id, row.trial_id, event.batches)
+        transaction.forget_histograms(self._experiment_id, row.trial_id, event.batches)
         row = replace(row, state=TrialState.RUNNING, batches=event.batches, message="")
         if row.best_batches is not None and row.best_batches > event.batches:
             validations = transaction.validations(self._experiment_id, row.trial_id)
@@ -134,6 +146,10 @@ class TrialEvents:
         self._validations.check_length(step, trial, event)
         step.transaction.put_trial(trial.row)
 
+    def _histograms(self, step: Step, trial: LiveTrial, run: RunRow, event: HistogramsReported) -> None:
+        row = bookkeeping.histogram_row(event, step.transaction.time)
+        step.transaction.add_histograms(self._experiment_id, row)
+
     def _validated(self, step: Step, trial: LiveTrial, run: RunRow, event: ValidationCompleted) -> None:
         trial.reported = True
         row = bookkeeping.with_progress(trial.row, event)
@@ -143,6 +159,11 @@ class TrialEvents:
         step.transaction.add_metrics(self._experiment_id, bookkeeping.metric_row(event, step.transaction.time))
         self._validations.take(step, trial, event)
         self._validations.check_length(step, trial, event)
+        step.transaction.put_trial(trial.row)
+
+    def _tested(self, step: Step, trial: LiveTrial, run: RunRow, event: TrialTested) -> None:
+        step.transaction.add_metrics(self._experiment_id, bookkeeping.metric_row(event, step.transaction.time))
+        trial.row = bookkeeping.with_test(trial.row, event)
         step.transaction.put_trial(trial.row)
 
     def _saved(self, step: Step, trial: LiveTrial, run: RunRow, event: CheckpointSaved) -> None:
@@ -188,6 +209,8 @@ class TrialEvents:
         ProgressReported: _progress,
         MetricsReported: _metrics,
         ValidationCompleted: _validated,
+        TrialTested: _tested,
+        HistogramsReported: _histograms,
         CheckpointSaved: _saved,
         CheckpointRejected: _rejected,
         TrialHeld: _held,

@@ -9,6 +9,8 @@ from typing import Any, final
 from mnist_trials.experiment.home import VARIABLE as HOME
 from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.live import LiveTrial
+from mnist_trials.experiment.modes import mode_of
+from mnist_trials.experiment.strays import OWNER
 from mnist_trials.experiment.warm_start import Source
 from mnist_trials.plugin import Backend, WorkerSpec
 from mnist_trials.records import Slot
@@ -26,6 +28,7 @@ class SpecMaker:
     options: Mapping[str, Any]
     per_rank: bool  # the entrypoint is run on every slot of a trial; else once for all of them
     backend: Backend
+    python: str | None  # the interpreter that the backend's config names
     target: str
 
     def specs(self, live: LiveTrial, slots: tuple[Slot, ...], validate_at: tuple[int, ...]) -> list[WorkerSpec]:
@@ -33,7 +36,8 @@ class SpecMaker:
         trial = live.row
         self.files.trial(trial.trial_id).mkdir(parents=True, exist_ok=True)
         source = Source.of(self.options)
-        shares = [(slot,) for slot in slots] if self.per_rank else [slots]
+        together = self.backend.one_process or not self.per_rank
+        shares = [slots] if together else [(slot,) for slot in slots]
         return [
             WorkerSpec(
                 experiment_id=self.files.experiment_id,
@@ -50,14 +54,17 @@ class SpecMaker:
                 log_path=str(self.files.trial_log(trial.trial_id)),
                 checkpoint_root=str(self.files.checkpoints),
                 checkpoints=tuple(uuid for _, uuid in reversed(live.checkpoints)),
-                warm_start=live.weights or (None if source is None else source.location),
+                warm_start=live.weights or (None if source is None else source.for_workers(self.files)),
                 resume=live.weights is None and source is not None and source.whole,
                 validate_at=validate_at,
                 until=live.holds_at,
                 data_root=self.options.get("data_root"),
                 started_in=self.options.get("started_in"),
                 test_mode=bool(self.options.get("test")),
+                mode=mode_of(self.options),
+                owner=self.options.get(OWNER, ""),
                 environment={**self.backend.environment(share), HOME: str(self.files.home)},
+                python=self.python,
                 target=self.target,
             )
             for rank, share in enumerate(shares)

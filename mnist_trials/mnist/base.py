@@ -9,10 +9,8 @@ import torch
 from torch import nn
 from typing_extensions import override
 
-from mnist_trials.mnist.data import build_data
+from mnist_trials.mnist.data import build_data, build_test_data
 from mnist_trials.mnist.losses import LOSSES, as_classes
-from mnist_trials.mnist.schedules import schedule_from_hparams
-from mnist_trials.training.schedule import LRSchedule
 from mnist_trials.training.trial import Trial
 
 if TYPE_CHECKING:
@@ -23,8 +21,8 @@ class MNISTTrial(Trial):
     """Classifies images of 28 x 28 into ten classes; a subclass builds the model.
 
     The data are those of the config's `data` section. The hyperparameter `loss` names the loss (cross_entropy by
-    default), `lr_schedule` a learning rate schedule, `optimizer` and `learning_rate` the optimizer. Validation metrics
-    are `validation_loss`, with the same loss, and `accuracy`.
+    default), `optimizer` and `learning_rate` the optimizer, `lr_schedule` how the rate changes. Validation metrics are
+    `validation_loss`, with the same loss, and `accuracy`.
     """
 
     def __init__(self, context: TrialContext) -> None:
@@ -41,8 +39,8 @@ class MNISTTrial(Trial):
         return build_data(self.context)
 
     @override
-    def build_lr_scheduler(self, optimizer: Any) -> LRSchedule | None:
-        return schedule_from_hparams(optimizer, self.context.hparams)
+    def build_test_data(self) -> Any:
+        return build_test_data(self.context)
 
     @override
     def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> dict[str, Any]:

@@ -84,10 +84,7 @@ def test_a_mistake_in_a_search_is_told_with_its_place(
 
 NOT_YET: list[tuple[str, str]] = [
     # what is added to the config (key, value), as docs/config.md names it
-    ("compile", "program"),
     ("log_policies", "[{pattern: x}]"),
-    ("watch", "{what: all}"),
-    ("backend", "xla"),
     ("loggers", "[tensorboard]"),
 ]
 

@@ -144,3 +144,26 @@ def test_export_into_a_place_that_cannot_be_says_why(cli, trained, checkpoint: s
     outcome = cli("--home", trained.home, "export", checkpoint, "--to", tmp_path / "file" / "below")
     assert outcome.status == 2
     assert "cannot be written: Not a directory" in outcome.err
+
+
+def test_evaluate_looks_at_the_test_data_where_a_trial_has_any(cli, home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "split.yaml"
+    config.write_text(
+        "name: split\nentrypoint: mnist_trials.mnist.trials:FCMNIST\nlauncher: inline\nbackend: cpu\n"
+        "hyperparameters: {hidden_sizes: [8], optimizer: sgd, learning_rate: 0.1, global_batch_size: 100}\n"
+        "data: {name: digits, train_ratio: 0.8}\n"
+        "searcher: {name: single, metric: validation_loss, max_length: {epochs: 1}}\n"
+    )
+    ended = cli("create", config, "--json").document
+    on = {split: cli("evaluate", "--experiment", 1, "--split", split, "--json") for split in ("validation", "test")}
+    assert on["validation"].status == 0, on["validation"].err
+    assert on["validation"].document["metrics"] == pytest.approx(ended["best"]["metrics"])
+    assert on["test"].document["split"] == "test"
+    assert on["test"].document["metrics"] != pytest.approx(ended["best"]["metrics"])
+    assert "on the test data:" in on["test"].err
+
+
+def test_a_trial_without_test_data_says_so(cli, trained, checkpoint: str) -> None:
+    outcome = cli("--home", trained.home, "evaluate", checkpoint, "--split", "test")
+    assert outcome.status == 1
+    assert "Tiny has no test data: write build_test_data()" in outcome.err

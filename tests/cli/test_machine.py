@@ -61,6 +61,12 @@ def test_slots_lists_the_cores_of_this_machine(cli) -> None:
     assert "cpu" in cli("slots").out
 
 
+def test_cores_and_devices_that_several_backends_can_use_are_told_once(cli) -> None:
+    slots = cli("slots", "--json").document
+    assert len({slot["id"] for slot in slots}) == len(slots)
+    assert not any(slot["backend"] == "xla" for slot in slots)  # its slots are the same cores here
+
+
 def test_slots_tells_who_holds_a_core_and_who_waits_for_it_as_long_as_they_live(cli, home) -> None:
     text = "waits for 1 slot: cpu held by experiment 1 (trial 1.4)"
     with open_store(home) as store, store.transaction() as transaction:

@@ -16,9 +16,10 @@ from mnist_trials.cli.registry import COMMANDS
 from mnist_trials.errors import ConfigError, Problem
 
 CONTRACT = {
-    "create", "init", "list", "describe", "trials", "metrics", "checkpoints", "logs", "validate", "plugins", "slots",
-    "pause", "activate", "cancel", "kill", "delete", "wait", "evaluate", "export", "decisions", "fork",
-    "preview-search",
+    "create", "init", "list", "describe", "trials", "metrics", "checkpoints", "logs", "validate", "compile",
+    "plugins", "slots",
+    "pause", "activate", "cancel", "kill", "delete", "wait", "evaluate", "export", "download", "decisions", "fork",
+    "preview-search", "import",
 }  # fmt: skip
 
 

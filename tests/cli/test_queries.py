@@ -5,8 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from mnist_trials.records import Histogram
+from mnist_trials.store import open_store
+from mnist_trials.store.rows import HistogramRow
+from mnist_trials.training.performance import Performance
 
 CREATE_KEYS = {"experiment_id", "name", "state", "dataset", "trials", "best", "wall_seconds"}
 TRIAL_KEYS = {
@@ -99,6 +105,45 @@ def test_metrics_is_either_json_or_csv(cli, stored: Path) -> None:
     outcome = cli("metrics", "1.1", "--csv", "--json")
     assert outcome.status == 2
     assert "not both" in outcome.err
+
+
+def watched(home: Path) -> None:
+    """Give trial 1.1 histograms, and a file about its performance."""
+    facts = {"size": 4, "not_finite": 1, "minimum": -1.0, "maximum": 1.0, "mean": 0.25, "std": 0.5}
+    histogram = Histogram(kind="gradients", name="fc.weight", counts=(1, 0, 2), **facts)  # type: ignore[arg-type]
+    row = HistogramRow(
+        trial_id=1, run=1, batches=100, epochs=1.0, records=6400, histograms=(histogram,), time=1_700_000_000.0
+    )
+    with open_store(home) as store, store.transaction() as transaction:
+        transaction.add_histograms(1, row)
+
+
+def test_metrics_shows_the_histograms_that_the_config_asked_for(cli, stored: Path) -> None:
+    watched(stored)
+    header, line = cli("metrics", "1.1", "--histograms").out.splitlines()
+    assert header.split() == ["batches", "kind", "name", "mean", "std", "minimum", "maximum", "not", "finite"]
+    assert line.split() == ["100", "gradients", "fc.weight", "0.25", "0.5", "-1", "1", "1"]
+
+
+def test_histograms_as_json_have_their_bins(cli, stored: Path) -> None:
+    watched(stored)
+    (row,) = cli("metrics", "1.1", "--histograms", "--json").document
+    assert (row["batches"], row["histograms"][0]["counts"]) == (100, [1, 0, 2])
+
+
+def test_histograms_that_nobody_asked_for_are_said_to_be_a_matter_of_the_config(cli, stored: Path) -> None:
+    assert "`watch`" in cli("metrics", "1.1", "--histograms").out
+    assert cli("metrics", "1.1", "--histograms", "--json").document == []
+    outcome = cli("metrics", "1.1", "--histograms", "--csv")
+    assert (outcome.status, "not both" in outcome.err) == (2, True)
+
+
+def test_trials_as_json_has_the_performance_of_a_trial_that_wrote_it(cli, stored: Path) -> None:
+    assert cli("trials", 1, "--json").document[0]["performance"] is None
+    folder = stored / "experiments" / "1" / "trials" / "1"
+    Performance(folder, SimpleNamespace(compile_seconds=0.0, compilations=0), goes_on=False).write()  # type: ignore[arg-type]
+    (trial,) = cli("trials", 1, "--json").document
+    assert trial["performance"]["runs"] == 1
 
 
 def test_a_trial_may_be_named_by_its_experiment_alone_where_there_is_one(cli, stored: Path) -> None:

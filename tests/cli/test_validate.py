@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 
 def test_a_config_and_a_trial_that_work(program, project: Path, home: Path) -> None:
@@ -19,8 +22,21 @@ def test_a_config_and_a_trial_that_work(program, project: Path, home: Path) -> N
     assert set(document["trial"]["validation"]) == {"validation_loss", "accuracy"}
     assert "loss" in document["trial"]["training"]
     assert document["trial"]["checkpoint_bytes"] > 0
+    require_what_its_steps_consist_of(document["trial"])
     assert not home.exists()
     assert sorted(project.parent.iterdir()) == before
+
+
+def require_what_its_steps_consist_of(document: Any) -> None:
+    inspection = document["inspection"]
+    (layer,) = inspection["layers"]
+    assert (layer["kind"], layer["inputs"], layer["outputs"]) == ("Linear", [[16, 4]], [[16, 2]])
+    assert (inspection["parameters"], inspection["trainable"], layer["parameters"]) == (10, 10, 10)
+    assert (inspection["training"]["flops"], inspection["evaluation"]["flops"]) == (512, 256)
+    assert inspection["training"]["operations"]["aten::addmm"] == 1
+    assert inspection["training"]["operations"]["aten::nll_loss_backward"] == 1
+    assert inspection["training"]["bytes"] > inspection["evaluation"]["bytes"] > 0
+    assert document["operations_missing"] == {"backend": "cpu", "operations": [], "unknown_because": None}
 
 
 def test_the_project_of_init_is_valid_without_any_data(program, tmp_path: Path, home: Path) -> None:
@@ -29,25 +45,68 @@ def test_the_project_of_init_is_valid_without_any_data(program, tmp_path: Path, 
     assert outcome.status == 0, outcome.err
     assert "  data        fake\n" in outcome.out
     assert "  model       1,199,882 values in 8 tensors\n" in outcome.out
+    assert "Its layers, with 1,199,882 parameters, all trainable:\n" in outcome.out
+    assert re.search(r"^  \S+ +Conv2d +64x1x28x28 +64x32x26x26 +320$", outcome.out, re.MULTILINE)
+    assert "A train step of 64 samples: " in outcome.out
+    assert "An evaluation step of 64 samples: " in outcome.out
+    assert "The backend 'cpu' has all of these operations.\n" in outcome.out
 
 
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("shape", "mat1 and mat2 shapes cannot be multiplied"),
-        ("hparam", "'widht'"),
+        (
+            "shape",
+            ["mat1 and mat2 shapes cannot be multiplied", "in the model itself (Linear), which was given 16 x 3"],
+        ),
+        ("hparam", ["'widht'"]),
     ],
 )
 def test_a_trial_that_fails_is_shown_with_its_own_traceback(
-    program, project: Path, home: Path, fault: str, said: str
+    program, project: Path, home: Path, fault: str, said: list[str]
 ) -> None:
     outcome = program("validate", project, "--config", f"hyperparameters.fault={fault}")
     assert outcome.status == 2
     assert "the config is valid, but its trial fails: " in outcome.err
-    assert said in outcome.err
+    assert all(part in outcome.err for part in said), outcome.err
     assert 'tiny.py", line ' in outcome.err
     assert "Traceback" not in outcome.err.splitlines()[-1]
     assert not home.exists()
+
+
+OPERATION = """
+@torch.library.custom_op("tiny::own", mutates_args=(), device_types="cpu")
+def own(images: torch.Tensor) -> torch.Tensor:
+    return images * 2
+
+
+class Tiny"""
+
+
+def test_a_trial_for_a_device_that_is_not_here_is_tried_on_the_cpu(program, project: Path, home: Path) -> None:
+    trial = project.parent / "tiny.py"
+    trial.write_text(
+        trial.read_text().replace("\nclass Tiny", OPERATION, 1).replace("self.model(images)", "self.model(own(images))")
+    )
+    outcome = program("validate", project, "--config", "backend=cuda", CUDA_VISIBLE_DEVICES="")
+    assert outcome.status == 0, outcome.err
+    assert "warning: the backend 'cuda' cannot run on this machine (" in outcome.err
+    assert ", in place of cuda\n" in outcome.out
+    if torch.version.cuda is None:
+        assert "Whether 'cuda' has all of these operations is not known here: " in outcome.out
+    else:
+        assert "The backend 'cuda' lacks tiny::own: there the trial fails, or the host does it instead." in outcome.out
+    refused = program("create", project, "--config", "backend=cuda", CUDA_VISIBLE_DEVICES="")
+    assert refused.status == 2
+    assert "backend" in refused.err
+    assert not home.exists()
+
+
+def test_a_backend_that_nobody_knows_or_a_wrong_option_of_it_is_still_a_mistake(cli, project: Path) -> None:
+    assert "Did you mean 'cuda'?" in cli("validate", project, "--config", "backend=cuuda").err
+    outcome = cli("validate", project, "--config", "backend={name: xla, devise: TT}")
+    assert outcome.status == 2
+    assert "Did you mean 'device'?" in outcome.err
 
 
 def test_a_search_by_a_metric_that_its_trial_does_not_report(program, project: Path) -> None:

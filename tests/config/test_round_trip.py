@@ -76,6 +76,8 @@ CONFIGS = st.fixed_dictionaries(
         | st.fixed_dictionaries({"type": st.just("directory"), "container_path": WORDS}),
         "min_validation_period": PERIODS,
         "min_checkpoint_period": PERIODS,
+        "limit_batches": COUNT | st.fixed_dictionaries({"training": COUNT}, optional={"validation": COUNT}),
+        "loss_scale": st.floats(0.001, 1e6) | COUNT | st.just("none"),
         "max_restarts": COUNT,
         "profiling": st.booleans() | st.fixed_dictionaries({"enabled": st.booleans()}),
         "backend": PLUGIN,

@@ -24,6 +24,9 @@ SECTIONS: list[dict[str, Any]] = [
     {"checkpoint_storage": {"type": "azure", "container": "c", "account_url": "https://a.b", "credential": SECRET}},
     {"checkpoint_storage": {"type": "fsspec", "url": f"sftp://me:{SECRET}@host/x", "options": {"username": SECRET}}},
     {"loggers": [{"name": "wandb", "api_key": SECRET}]},
+    {"resume": {"from": f"sftp://me:{SECRET}@host/x/1234"}},
+    {"resume": {"from": f"sftp://me:p@{SECRET}@host/x/1234"}},
+    {"searcher": {**BASE["searcher"], "source_checkpoint_uuid": f"sftp://me:{SECRET}@host/x/1234"}},
     {"launcher": {"name": "ray", "runtime_env": {"env_vars": {"WANDB_API_KEY": SECRET}}}},
 ]
 
@@ -69,3 +72,7 @@ def test_an_override_does_not_show_it() -> None:
         )
     assert NUMBER not in str(told.value)
     assert "--config checkpoint_storage.secret_key=***" in str(told.value)
+    with pytest.raises(ConfigError) as told:
+        load(BASE, [f"resume.form=sftp://me:{SECRET}@host/x/1234"])
+    assert "--config resume.form=sftp://***@host/x/1234" in str(told.value)
+    assert SECRET not in str(told.value)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnist_trials.config import sample
@@ -54,6 +54,7 @@ def test_each_seed_and_each_round_has_an_order_of_its_own() -> None:
     assert len(set(orders)) == 25
 
 
+@settings(deadline=None)  # a busy machine makes no difference
 @given(
     size=st.integers(1, 400) | st.sampled_from((2**10, 2**10 + 1, 2**11 - 1)),
     key=st.integers(0, 2**31),
@@ -62,6 +63,7 @@ def test_permuted_is_a_permutation(size: int, key: int) -> None:
     assert sorted(permuted(number, size, key) for number in range(size)) == list(range(size))
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 10**200), share=st.floats(0, 1), key=st.integers())
 def test_permuted_numbers_stay_below_any_size(size: int, share: float, key: int) -> None:
     number = min(int(share * 10**6) * size // 10**6, size - 1)

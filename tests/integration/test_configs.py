@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mnist_trials.config import load
+from tests.integration import support
 from tests.integration.support import ROOT, Command, mnist_root, needs_mnist, write_config
 
 CONFIGS = sorted((ROOT / "experiment_configs").glob("*.yaml"))
@@ -87,6 +88,32 @@ def test_the_tutorial_reaches_98_percent_after_one_epoch(command: Command, seed:
     document = command.json("create", config, *options)
     assert document["dataset"] == "mnist"
     assert document["best"]["metrics"]["accuracy"] >= 0.98
+
+
+PROMISED = {
+    "linear": (0.88, []),
+    "linear_cross_entropy": (0.93, []),
+    "cnn": (0.88, ["searcher.max_length={epochs: 1}"]),
+    "jax_mlp": (0.85, []),
+    "fc_mnist": (0.94, []),
+    "fc_mnist_deep": (0.1135, []),
+    "popxl_mlp": (0.90, []),
+}
+
+
+@pytest.mark.slow
+@needs_mnist
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_reference_reaches_what_the_page_says(command: Command, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "DEADLINE", 1400)  # linear.yaml takes minutes on a busy machine
+    least, changes = PROMISED[name]
+    options = [part for change in changes for part in ("--config", change)]
+    config = ROOT / "experiment_configs" / f"{name}.yaml"
+    document = command.json("create", config, "--data-root", mnist_root(), *options)
+    assert document["dataset"] == "mnist"
+    accuracy = document["best"]["metrics"]["accuracy"]
+    assert accuracy == least if name == "fc_mnist_deep" else accuracy >= least
 
 
 BROKEN = """

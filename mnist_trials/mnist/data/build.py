@@ -46,6 +46,22 @@ def build_data(context: TrialContext) -> tuple[Any, Any]:
     return _tensor_data(options, train), _tensor_data(options, validation)
 
 
+def build_test_data(context: TrialContext) -> Any:
+    """The data set's own test images, as `build_data` makes its validation data.
+
+    Without `train_ratio` in the `data` section these are the validation data as well.
+
+    Raises:
+        ConfigError, DataError: as `build_data`.
+    """
+    options = read_options(context.data)
+    source = _source(context, options)
+    test = _whole_batches(source.test, context.global_batch_size) if options.drop_last else source.test
+    if options.loader == "torchvision":
+        return _loaders(context, options, source.train, test)[1]
+    return _tensor_data(options, test)
+
+
 def load_arrays(context: TrialContext) -> tuple[Arrays, Arrays]:
     """The training and validation images and labels, untransformed, for a trial's own pipeline.
 
@@ -56,15 +72,22 @@ def load_arrays(context: TrialContext) -> tuple[Arrays, Arrays]:
         DataError: the data set asked for is not there, or a file of it is damaged; the text names it.
     """
     options = read_options(context.data)
-    here = Path(context.spec.started_in or Path.cwd())
-    source = choose_source(options, context.data_root, _home(), here)
-    _tell(context, source)
+    source = _source(context, options)
     if options.train_ratio is None:
         return source.train, source.test
     return split(source.train, options.train_ratio, options.split_seed)
 
 
+def _source(context: TrialContext, options: DataOptions) -> Source:
+    here = Path(context.spec.started_in or Path.cwd())
+    source = choose_source(options, context.data_root, _home(), here)
+    _tell(context, source)
+    return source
+
+
 def _tell(context: TrialContext, source: Source) -> None:
+    if source.name in context.datasets:
+        return
     context.dataset_chosen(source.name, source.detail, fallback=source.in_place_of_mnist is not None)
     if source.in_place_of_mnist is not None and context.rank == 0:
         context.notice(

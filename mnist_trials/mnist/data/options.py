@@ -29,7 +29,7 @@ class DataOptions:
     drop_last: bool = False  # leave out a last batch that is short, in training and in validation
     dtype: DType = "float32"  # of the images handed to the trial, and of one-hot labels
     num_workers: int = 0  # processes of the DataLoader (loader: torchvision)
-    fake: bool = False  # random images and labels of the right shape; nothing is looked for
+    fake: bool | Mapping[str, int] = False  # random images and labels, perhaps {train: n, test: n}; none are looked for
 
 
 def read_options(section: Mapping[str, Any]) -> DataOptions:
@@ -71,6 +71,12 @@ def _share(value: object) -> str | None:
     return None if good else f"is a number between 0 and 1, both left out, such as 0.8; not {value!r}."
 
 
+def _fake(value: object) -> str | None:
+    sizes = value.values() if isinstance(value, Mapping) and set(value) == {"train", "test"} else ()
+    good = isinstance(value, bool) or (sizes and all(_count(size) is None and size for size in sizes))
+    return None if good else f"is true, false, or {{train: n, test: n}} with whole numbers from 1 on, not {value!r}."
+
+
 _CHECKS: dict[str, Callable[[object], str | None]] = {
     "name": _one_of("auto", "mnist", "digits"),
     "loader": _one_of("tensor", "torchvision"),
@@ -81,7 +87,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "drop_last": _flag,
     "dtype": _one_of("float32", "bfloat16"),
     "num_workers": _count,
-    "fake": _flag,
+    "fake": _fake,
 }
 assert list(_CHECKS) == [field.name for field in fields(DataOptions)]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from mnist_trials.errors import DataError
 from mnist_trials.mnist.data.arrays import Arrays, fake
@@ -24,7 +24,7 @@ NEARBY = ("data", "../data", "mnist", "../mnist", "../shared/mnist")
 OF_USER = ("~/.torch/datasets",)
 """Roots looked in next."""
 
-_FAKE_TRAIN, _FAKE_TEST = 2048, 512
+_FAKE: Final = {"train": 2048, "test": 512}
 
 
 @final
@@ -51,9 +51,9 @@ def choose_source(options: DataOptions, data_root: Path | None, home: Path, here
             MNIST is not to be had.
     """
     if options.fake:
-        return Source(
-            name="fake", detail="random images and labels", train=fake(_FAKE_TRAIN, 1), test=fake(_FAKE_TEST, 2)
-        )
+        sizes = options.fake if isinstance(options.fake, Mapping) else _FAKE
+        train, test = fake(sizes["train"], 1), fake(sizes["test"], 2)
+        return Source(name="fake", detail="random images and labels", train=train, test=test)
     if options.name == "digits":
         return _digits()
     if data_root is not None:

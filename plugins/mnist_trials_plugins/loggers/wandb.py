@@ -3,10 +3,17 @@
     loggers:
       - wandb
       - {name: wandb, project: mnist, run_name: baseline, tags: [cnn, first], mode: online}
+      - {name: wandb, log_weights: "Weights/{name}", log_gradients: "Gradients/{name}", log_val_loss: val/loss}
+      - {name: wandb, log_checkpoints: true}
 
 `project` is by default the experiment's project, else "mnist-trials"; `tags` the experiment's labels; `run_name` the
 experiment's name. A run is called `<run_name>-<experiment>.<trial>`. Its step is the number of batches; metrics are
-named `training/...` and `validation/...`.
+named `training/...` and `validation/...`, histograms (`watch`) `gradients/...` and `parameters/...`. `log_train_loss`,
+`log_val_loss` and `log_val_accuracy` give the metrics `loss`, `validation_loss` and `accuracy` another name;
+`log_gradients` and `log_weights` are templates for histograms, in which {name} is the parameter's.
+
+A trial that fails gives an alert with the traceback. With `log_checkpoints` each checkpoint is logged as an artifact
+that refers to where it lies: nothing of it is uploaded.
 
 `mode` is online, offline or disabled. Without it WANDB_MODE decides, and without that the mode is online where
 WANDB_API_KEY is set, else offline: nothing leaves the machine unasked. What was written offline lies in the
@@ -20,23 +27,37 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from typing_extensions import override
 
 from mnist_trials.errors import PluginError
-from mnist_trials.events import DatasetChosen, Event, MetricsReported, TrialExited, TrialStarted, ValidationCompleted
+from mnist_trials.events import (
+    CheckpointSaved,
+    DatasetChosen,
+    Event,
+    HistogramsReported,
+    MetricsReported,
+    TrialExited,
+    TrialStarted,
+    TrialTested,
+    ValidationCompleted,
+)
 from mnist_trials.plugin import Logger, LoggerContext, Options, PluginRecord, hookimpl, refuse_unknown, text_option
-from mnist_trials.records import MetricValues, Outcome
+from mnist_trials.records import Outcome
+from mnist_trials_plugins.loggers._wandb_names import METRICS, TEMPLATES, Names
 
 _SELF = "the logger 'wandb'"
 _MODES = ("online", "offline", "disabled")
 _SECONDS_TO_CONNECT = 30.0
 _RUNS = "wandb_runs.json"
+_NO_ARTIFACT_NAME = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME = 128
 
 
 @final
@@ -48,6 +69,8 @@ class WandbOptions:
     run_name: str | None = None
     tags: tuple[str, ...] | None = None
     mode: str | None = None
+    names: Names = field(default_factory=lambda: Names.of(_SELF, {}))
+    log_checkpoints: bool = False
 
 
 @final
@@ -92,9 +115,15 @@ class WandbLogger(Logger):
             case DatasetChosen():
                 self._run(event.trial_id).summary.update({"dataset": event.dataset})
             case MetricsReported():
-                self._log(event, "training", event.metrics)
+                self._log(event, self._options.names.of_metrics("training", event.metrics))
             case ValidationCompleted():
-                self._log(event, "validation", event.metrics)
+                self._log(event, self._options.names.of_metrics("validation", event.metrics))
+            case TrialTested():
+                self._run(event.trial_id).summary.update(self._options.names.of_metrics("test", event.metrics))
+            case HistogramsReported():
+                self._log(event, self._histograms(event))
+            case CheckpointSaved() if self._options.log_checkpoints:
+                self._refer_to(event)
             case TrialExited():
                 self._exited(event)
 
@@ -104,14 +133,38 @@ class WandbLogger(Logger):
         for trial_id, trial in self._trials.items():
             _close(trial, failed=states.get(trial_id) == "ERROR")
 
-    def _log(self, event: MetricsReported | ValidationCompleted, prefix: str, metrics: MetricValues) -> None:
+    def _log(self, event: MetricsReported | ValidationCompleted | HistogramsReported, values: dict[str, Any]) -> None:
         run = self._run(event.trial_id)
         trial = self._trials[event.trial_id]
         if event.batches < trial.step:
             return  # a restart trains these batches once more, to the same metrics
         trial.step = event.batches
-        values = {f"{prefix}/{name}": float("nan") if value is None else value for name, value in metrics.items()}
         run.log({**values, "epochs": event.epochs, "records": event.records}, step=event.batches)
+
+    def _histograms(self, event: HistogramsReported) -> dict[str, Any]:
+        import numpy as np
+        import wandb
+
+        return {
+            self._options.names.of_histogram(found): wandb.Histogram(
+                np_histogram=(np.array(found.counts), np.array(found.edges()))
+            )
+            for found in event.histograms
+        }
+
+    def _refer_to(self, event: CheckpointSaved) -> None:
+        """Log a checkpoint as an artifact of the place where it lies."""
+        import wandb
+
+        run, info = self._run(event.trial_id), event.checkpoint
+        remote = "://" in info.location
+        if not remote and not Path(info.location).is_dir():
+            return  # given up already
+        facts = {"uuid": info.uuid, "batches": info.batches, "epochs": info.epochs, "metrics": dict(info.metrics)}
+        name = _NO_ARTIFACT_NAME.sub("-", f"{run.name}-checkpoint")[-_LONGEST_NAME:]
+        artifact = wandb.Artifact(name, type="checkpoint", metadata=facts)
+        artifact.add_reference(info.location if remote else f"file://{info.location}", checksum=False)
+        run.log_artifact(artifact, aliases=["latest", f"batch_{info.batches}"])
 
     def _exited(self, event: TrialExited) -> None:
         trial = self._trials.get(event.trial_id)
@@ -119,6 +172,12 @@ class WandbLogger(Logger):
             return
         if event.error is not None:
             trial.run.summary.update({"error": f"{event.error.type}: {event.error.message}"})
+            if event.outcome is Outcome.FAILED:
+                trial.run.alert(
+                    title=f"Trial {self._started().experiment_id}.{event.trial_id} failed at batch {event.batches}",
+                    text=event.error.traceback or f"{event.error.type}: {event.error.message}",
+                    level="ERROR",
+                )
         # After a failure or a pause the trial may go on, in the same run.
         if event.outcome not in (Outcome.FAILED, Outcome.PAUSED):
             _close(trial, failed=event.outcome is Outcome.INVALID_HP)
@@ -173,15 +232,18 @@ class WandbLogger(Logger):
 
 
 def create(options: Options) -> Logger:
-    """The logger with the options `project`, `run_name`, `tags` and `mode`.
+    """The logger with the options that the module describes.
 
     Raises:
         PluginError: an option is unknown or of the wrong kind.
     """
-    refuse_unknown(_SELF, options, ("project", "run_name", "tags", "mode"))
+    refuse_unknown(_SELF, options, ("project", "run_name", "tags", "mode", "log_checkpoints", *TEMPLATES, *METRICS))
     mode = text_option(_SELF, options, "mode")
     if mode is not None and mode not in _MODES:
         raise PluginError(f"'mode' of {_SELF} must be one of {', '.join(_MODES)}, not {mode!r}.")
+    checkpoints = options.get("log_checkpoints", False)
+    if not isinstance(checkpoints, bool):
+        raise PluginError(f"'log_checkpoints' of {_SELF} must be true or false, not {checkpoints!r}.")
     tags = options.get("tags")
     if tags is not None and not (isinstance(tags, list | tuple) and all(isinstance(tag, str) and tag for tag in tags)):
         raise PluginError(f"'tags' of {_SELF} must be a list of texts, not {tags!r}.")
@@ -191,6 +253,8 @@ def create(options: Options) -> Logger:
             run_name=text_option(_SELF, options, "run_name"),
             tags=None if tags is None else tuple(tags),
             mode=mode,
+            names=Names.of(_SELF, options),
+            log_checkpoints=checkpoints,
         )
     )
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from typing_extensions import override
 
 from mnist_trials.errors import PluginError
-from mnist_trials.events import Event, MetricsReported
+from mnist_trials.events import CheckpointSaved, Event, HistogramsReported, MetricsReported, TrialExited
 from mnist_trials.plugin import Logger, LoggerContext, get_plugins
+from mnist_trials.records import CheckpointInfo, ErrorInfo, Outcome
 from mnist_trials.testing import LoggerSuite
 from mnist_trials.testing.logger import CONFIG, HPARAMS, SUMMARY, every_event, made_up
 
@@ -38,6 +40,17 @@ def make(options: Mapping[str, Any]) -> Logger:
 def metrics(batches: int, run: int = 1) -> Event:
     at = {"batches": batches, "epochs": batches / 200, "records": batches * 64}
     return MetricsReported(trial_id=1, run=run, metrics={"loss": 1 / batches}, seconds=1.0, **at)  # type: ignore[arg-type]
+
+
+def saved(location: str, batches: int) -> Event:
+    at = {"batches": batches, "epochs": batches / 200, "records": batches * 64}
+    info = CheckpointInfo(uuid="d1e8", metrics={}, bytes=2, location=location, **at)  # type: ignore[arg-type]
+    return CheckpointSaved(trial_id=1, run=1, checkpoint=info)
+
+
+def histograms(batches: int) -> Event:
+    event = next(event for event in every_event(1) if isinstance(event, HistogramsReported))
+    return replace(event, batches=batches)
 
 
 def records(path: Path) -> list[Any]:
@@ -89,6 +102,21 @@ def written(directory: Path) -> list[dict[str, Any]]:
                     if record.HasField("summary")
                     for item in record.summary.update
                 },
+                "alerts": [
+                    (record.alert.title, record.alert.text, record.alert.level)
+                    for record in all_records
+                    if record.HasField("alert")
+                ],
+                "artifacts": [
+                    (
+                        artifact.name,
+                        artifact.type,
+                        list(artifact.aliases),
+                        [entry.ref for entry in artifact.manifest.contents],
+                    )
+                    for record in all_records
+                    if (artifact := record.artifact or record.request.log_artifact.artifact).name
+                ],
                 "exit": [record.exit.exit_code for record in all_records if record.HasField("exit")],
             }
         )
@@ -180,6 +208,64 @@ def test_a_trial_that_ended_in_error_is_a_failed_run(context: LoggerContext) -> 
     assert run["exit"] == [1]
 
 
+def test_histograms_are_logged_with_their_bins(context: LoggerContext) -> None:
+    logger = make({})
+    logger.start(context)
+    logger.event(histograms(100))
+    logger.finish(SUMMARY)
+    (run,) = written(context.directory)
+    (row,) = run["history"]
+    assert row["gradients/fc1.weight._type"] == "histogram"
+    assert row["gradients/fc1.weight.values"] == [1, 0, 2]
+    assert row["gradients/fc1.weight.bins"] == pytest.approx([-1, -1 / 3, 1 / 3, 1])
+    assert row["parameters/fc1.weight.values"] == [1, 0, 2]
+
+
+def test_names_are_those_that_options_give(context: LoggerContext) -> None:
+    templates = {"log_gradients": "Gradients/{name}", "log_weights": "{name} (weights)"}
+    logger = make({"log_train_loss": "loss/train", "log_val_loss": "loss/val", "log_val_accuracy": "acc", **templates})
+    logger.start(context)
+    for event in every_event(1):
+        logger.event(event)
+    logger.finish(SUMMARY)
+    (run,) = written(context.directory)
+    (row,) = run["history"]
+    names = {name.removesuffix(".values") for name in row}
+    assert {"loss/train", "acc", "Gradients/fc1.weight", "fc1.weight (weights)", "training/not finite"} <= names
+    assert not {"training/loss", "validation/accuracy", "gradients/fc1.weight"} & names
+
+
+def test_a_failure_gives_an_alert_with_the_traceback_and_an_invalid_choice_does_not(context: LoggerContext) -> None:
+    logger = make({})
+    logger.start(context)
+    for trial_id, outcome in ((1, Outcome.FAILED), (2, Outcome.INVALID_HP)):
+        error = ErrorInfo(type="ValueError", message="no", traceback="Traceback: here", batches=150)
+        logger.event(every_event(trial_id)[1])
+        logger.event(TrialExited(trial_id=trial_id, run=1, outcome=outcome, batches=150, error=error))
+    logger.finish(SUMMARY)
+    alerts = {run["name"]: run["alerts"] for run in written(context.directory)}
+    assert alerts == {"const-7.1": [("Trial 7.1 failed at batch 150", "Traceback: here", "ERROR")], "const-7.2": []}
+
+
+def test_checkpoints_are_artifacts_that_refer_to_where_they_lie_if_asked_for(
+    context: LoggerContext, tmp_path: Path
+) -> None:
+    (tmp_path / "d1e8").mkdir()
+    (tmp_path / "d1e8" / "manifest.json").write_text("{}")
+    for asked in (False, True):
+        logger = make({"log_checkpoints": asked})
+        logger.start(context)
+        logger.event(saved(str(tmp_path / "d1e8"), batches=100))
+        logger.event(saved(str(tmp_path / "gone"), batches=200))
+        logger.event(metrics(300))
+        logger.finish(SUMMARY)
+    without, with_them = (run["artifacts"] for run in written(context.directory))
+    assert without == []
+    ((name, kind, aliases, references),) = with_them
+    assert (name, kind, aliases) == ("const-7.1-checkpoint", "checkpoint", ["latest", "batch_100"])
+    assert references == [f"file://{tmp_path}/d1e8/manifest.json"]
+
+
 def test_disabled_writes_nothing(context: LoggerContext) -> None:
     logger = make({"mode": "disabled"})
     logger.start(context)
@@ -198,12 +284,18 @@ def test_online_without_a_key_fails_without_a_question(context: LoggerContext) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"projct": "x"}, "The logger 'wandb' does not take 'projct'. Did you mean 'project'? It takes: mode, project"),
+        ({"projct": "x"}, "The logger 'wandb' does not take 'projct'. Did you mean 'project'? It takes: "),
         ({"mode": "on"}, "'mode' of the logger 'wandb' must be one of online, offline, disabled, not 'on'."),
         ({"tags": "cnn"}, "'tags' of the logger 'wandb' must be a list of texts, not 'cnn'."),
         ({"tags": [1]}, "must be a list of texts, not [1]"),
         ({"project": ""}, "'project' of the logger 'wandb' must be text that is not empty"),
         ({"run_name": 3}, "not 3"),
+        (
+            {"log_weights": "w"},
+            "'log_weights' of the logger 'wandb' must hold {name}, which stands for the parameter's, not 'w'",
+        ),
+        ({"log_val_loss": ""}, "'log_val_loss' of the logger 'wandb' must be text that is not empty"),
+        ({"log_checkpoints": "yes"}, "'log_checkpoints' of the logger 'wandb' must be true or false, not 'yes'."),
     ],
 )
 def test_options_it_cannot_take_are_refused(options: Mapping[str, Any], message: str) -> None:
