@@ -36,6 +36,7 @@ def index_of(folder: Path) -> Any:
     return index
 
 
+@pytest.mark.slow
 def test_programs_are_captured_for_whole_batches_and_for_short_ones(
     program, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_evaluating_a_checkpoint_gives_what_the_validation_in_training_gave(lear
         assert reader.experiment(number).options["mode"] == "eval"
 
 
+@pytest.mark.slow
 def test_evaluating_goes_by_the_folder_of_a_checkpoint_too_and_by_what_the_config_names(learnt, cli) -> None:
     home, config, created = learnt
     uuid = created["trials"][0]["latest_checkpoint"]
@@ -75,6 +76,7 @@ def test_training_alone_validates_nothing_and_saves_its_end(learnt, cli) -> None
     assert trial["latest_checkpoint"] != created["trials"][0]["latest_checkpoint"]
 
 
+@pytest.mark.slow
 def test_training_alone_validates_where_the_searcher_judges(learnt, cli) -> None:
     home, config, _ = learnt
     searcher = "searcher={name: asha, max_trials: 1, metric: validation_loss, max_length: 8, num_rungs: 2, divisor: 2}"
@@ -86,6 +88,7 @@ def test_training_alone_validates_where_the_searcher_judges(learnt, cli) -> None
     assert [batches for batches, _ in validations(home, outcome.document["experiment_id"])] == [4, 8]
 
 
+@pytest.mark.slow
 def test_a_fork_of_an_evaluation_is_one_too(learnt, cli) -> None:
     home, config, created = learnt
     uuid = created["trials"][0]["latest_checkpoint"]
@@ -119,6 +122,7 @@ def test_a_mode_that_does_not_exist_is_refused_in_python_too(project: Path, home
         api.submit(project, mode="evl", home=home)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_create_that_only_validates_says_what_validate_says(cli, project: Path, home: Path) -> None:
     options = ("--json", "--config", "hyperparameters.width=3")
     only = cli("create", project, "--validate-only", "--name", "mine", *options)

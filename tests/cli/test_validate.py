@@ -39,6 +39,7 @@ def require_what_its_steps_consist_of(document: Any) -> None:
     assert document["operations_missing"] == {"backend": "cpu", "operations": [], "unknown_because": None}
 
 
+@pytest.mark.slow
 def test_the_project_of_init_is_valid_without_any_data(program, tmp_path: Path, home: Path) -> None:
     assert program("init", tmp_path / "p").status == 0
     outcome = program("validate", tmp_path / "p" / "const.yaml")
@@ -83,6 +84,7 @@ def own(images: torch.Tensor) -> torch.Tensor:
 class Tiny"""
 
 
+@pytest.mark.slow
 def test_a_trial_for_a_device_that_is_not_here_is_tried_on_the_cpu(program, project: Path, home: Path) -> None:
     trial = project.parent / "tiny.py"
     trial.write_text(
@@ -109,6 +111,7 @@ def test_a_backend_that_nobody_knows_or_a_wrong_option_of_it_is_still_a_mistake(
     assert "Did you mean 'device'?" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_search_by_a_metric_that_its_trial_does_not_report(program, project: Path) -> None:
     search = "searcher={name: random, max_trials: 2, metric: acuracy, max_length: 8}"
     outcome = program("validate", project, "--config", search)
@@ -141,6 +144,7 @@ def test_an_entrypoint_that_raises_when_it_is_imported(program, project: Path) -
     assert "No module named 'no_such_library'" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_its_process_with_it(program, project: Path) -> None:
     trial = project.parent / "tiny.py"
     trial.write_text("import os\nprint('so long', flush=True)\nos._exit(7)\nclass Tiny: pass\n")

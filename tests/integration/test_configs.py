@@ -14,9 +14,15 @@ from tests.integration.support import ROOT, Command, mnist_root, needs_mnist, wr
 
 CONFIGS = sorted((ROOT / "experiment_configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if load(path).config.searcher.name != "single"]
+QUICK = ("const", "jax_mlp", "linear_tensor_parallel", "script")  # one of each kind; the others are for the slow tests
+SINGLE = [
+    pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
+    for path in CONFIGS
+    if path not in SEARCHES
+]
 
 
-@pytest.mark.parametrize("config", [path for path in CONFIGS if path not in SEARCHES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", SINGLE)
 def test_every_shipped_config_trains_validates_saves_and_restores(command: Command, config: Path) -> None:
     context = [ROOT / "examples" / "project"] if config.stem == "script" else []
     document = command.json("create", config, *context, "--test", "--config", "data.name=digits")

@@ -85,6 +85,7 @@ def plain_loss(model: nn.Module, loss: Any, rate: float) -> float:
         return float(loss(model.eval()(held_out), truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "model", "loss", "rate"),  # the rate of the configs is too small for a few batches
     [

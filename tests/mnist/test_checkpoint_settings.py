@@ -62,6 +62,7 @@ def home(tmp_path: Path) -> Path:
 EACH_EPOCH = {"min_validation_period": {"epochs": 1}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "more", "recorded"),
     [
@@ -97,6 +98,7 @@ def test_the_policy_adds_to_the_period(home: Path, policy: str, rate: float, rec
     assert batches(rows) == recorded
 
 
+@pytest.mark.slow
 def test_keep_last_and_keep_best_keep_so_many(home: Path) -> None:
     config = {**mapped("keep_last_n: 3"), "min_checkpoint_period": {"batches": 4}, **EACH_EPOCH}
     config["checkpoint_storage"] = {"save_trial_best": 0, **config["checkpoint_storage"]}
@@ -106,6 +108,7 @@ def test_keep_last_and_keep_best_keep_so_many(home: Path) -> None:
     assert [row for row in rows if Path(row.location).exists() != (row.state == "COMPLETED")] == []
 
 
+@pytest.mark.slow
 def test_keep_last_0_keeps_none_but_the_best(home: Path) -> None:
     config = {**EACH_EPOCH, **mapped("keep_last_n: 0")}
     worse = {**BASE["hyperparameters"], "learning_rate": 0.0, "dropout": 0.0}

@@ -12,7 +12,7 @@ import mnist_trials as mt
 from mnist_trials.events import CheckpointSaved
 from mnist_trials.training.trial import Trial
 from tests.training.distributed.crew import Crew
-from tests.training.distributed.jobs import AGGREGATED, DroppingRows, Rows, Told, restored, train
+from tests.training.distributed.jobs import AGGREGATED, DroppingRows, LoadedRows, Rows, Told, restored, train
 from tests.training.lab import Lab, same
 
 AT = 9  # in the second epoch of 7 batches, in a group of 3, and in a reporting period of 4
@@ -29,7 +29,7 @@ NAMES = {SINGLE: "1", DATA: "2 data", TENSOR: "2 tensor", BOTH: "2x2", SHARDED: 
 Mesh = tuple[tuple[int, int], bool]
 
 
-def trained(crew: Crew, mesh: Mesh, folder: Path, trial: type[Trial], *checkpoints: str) -> list[Told]:
+def trained(crew: Crew, mesh: Mesh, folder: Path, trial: type[Trial], *checkpoints: str, every: int = AT) -> list[Told]:
     return crew.run(
         train,
         mesh[0],
@@ -39,7 +39,7 @@ def trained(crew: Crew, mesh: Mesh, folder: Path, trial: type[Trial], *checkpoin
         hparams=AGGREGATED,
         options={"checkpoints": checkpoints},
         max_length=mt.Batch(END),
-        checkpoint_period=mt.Batch(AT),
+        checkpoint_period=mt.Batch(every),
         checkpoint_policy="none",
         reporting_period=mt.Batch(4),
     )
@@ -61,6 +61,20 @@ def test_on_the_same_mesh_training_goes_on_to_the_last_bit(crew: Crew, tmp_path:
         assert one.result.metrics == other.result.metrics
         assert not any("checkpoint" in notice for notice in other.notices)
     assert resumed[0].reported == straight[0].reported[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", [DroppingRows, LoadedRows], ids=["tensors", "loader"])
+def test_from_every_batch_two_ranks_go_on_to_the_last_bit(crew: Crew, tmp_path: Path, trial: type[Trial]) -> None:
+    straight = trained(crew, DATA, tmp_path, trial, every=1)
+    infos = [event.checkpoint for event in straight[0].events if isinstance(event, CheckpointSaved)]
+    assert [info.batches for info in infos] == list(range(1, END + 1))
+    for info in infos[:-1]:
+        resumed = trained(crew, DATA, tmp_path, trial, info.uuid, every=END)
+        for one, other in zip(straight, resumed, strict=True):
+            assert same(one.weights, other.weights), info.batches
+            assert same(one.state, other.state), info.batches
+            assert one.result.metrics == other.result.metrics
 
 
 PAIRS = [

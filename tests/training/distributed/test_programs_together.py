@@ -99,6 +99,7 @@ def test_a_rank_for_which_no_sample_is_left_has_no_say_whatever_its_loss_weighs(
         assert torch.allclose(program[0].weights[name], weight, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_parameters_that_are_split_are_refused(crew: Crew, tmp_path: Path) -> None:
     with pytest.raises(Broken, match="A program needs whole parameters, and `shard: true` splits them"):
         trained(crew, (2, 1), tmp_path, shard=True, config=PROGRAM)

@@ -91,6 +91,7 @@ def test_gradients_that_a_rank_has_alone_are_its_own_to_give(crew: Crew, tmp_pat
     assert not same(gradients[0], gradients[1])
 
 
+@pytest.mark.slow
 def test_where_nothing_is_split_other_ranks_hold_nothing(crew: Crew, tmp_path: Path) -> None:
     uuid = saved_at(CLOSED, crew, TWO, tmp_path, Wide, shard=False)
     first, second = crew.run(saved_twice, TWO, tmp_path, uuid=uuid, trial=Wide)
@@ -160,6 +161,7 @@ def told(doomed: Crew, folder: Path, **keywords: Any) -> list[dict[str, Any]]:
     return [ast.literal_eval(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("told-*"))]
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_gives_its_parts_before_it_ends(doomed: Crew, tmp_path: Path) -> None:
     first, second = told(doomed, tmp_path, trial=FailsOnRank1, held_until="raised", **LATE)
     assert second["end"] == "ZeroDivisionError: my own"

@@ -35,6 +35,7 @@ def single(crew: Crew, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mesh", "shard"), [((2, 1), True), ((2, 2), False)], ids=str)
 def test_every_mesh_tells_of_whole_parameters_and_gradients(
     crew: Crew, tmp_path: Path, single: Told, mesh: tuple[int, int], shard: bool
