@@ -103,6 +103,23 @@ class Normed(linen.Module):
         return linen.Dense(3)(linen.relu(hidden))
 
 
+class Convolving(linen.Module):
+    """A convolution, then a layer."""
+
+    @linen.compact
+    def __call__(self, images: Any) -> Any:
+        grids = images.reshape(len(images), 4, 4, 1)
+        return linen.Dense(3)(linen.relu(linen.Conv(2, (3, 3))(grids)).reshape(len(images), -1))
+
+
+class Convolved(Pure):
+    """Convolves."""
+
+    @override
+    def build_model(self) -> Any:
+        return Convolving()
+
+
 class Torch(mt.Trial):
     """What `Pure` computes, in torch."""
 

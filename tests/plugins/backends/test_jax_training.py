@@ -89,8 +89,19 @@ def test_what_is_computed_does_not_depend_on_how_batches_are_given_together(lab:
 
 
 @in_jax
+def test_convolutions_are_not_put_into_a_loop_on_a_cpu(lab: JaxLab) -> None:
+    from tests.plugins.backends.jax_models import Convolved, Linen
+
+    short = lab.fit(Convolved, max_length=mt.Batch(40), reporting_period=mt.Batch(1))
+    long = lab.fit(Convolved, max_length=mt.Batch(40), reporting_period=mt.Batch(40))
+    assert same(long.weights, short.weights)
+    assert long.trial._learner._one_by_one
+    assert not lab.fit(Linen).trial._learner._one_by_one
+
+
+@in_jax
 def test_a_resumed_training_is_the_undisturbed_one_to_the_bit(lab: JaxLab) -> None:
-    from tests.plugins.backends.jax_models import Linen, Normed
+    from tests.plugins.backends.jax_models import Convolved, Linen, Normed
 
     class NormedTrial(Linen):
         @override
@@ -98,7 +109,7 @@ def test_a_resumed_training_is_the_undisturbed_one_to_the_bit(lab: JaxLab) -> No
             return Normed()
 
     hparams = {"optimizer": "adam", "learning_rate": 0.01, "aggregation_frequency": 2}
-    for trial in (Linen, NormedTrial):
+    for trial in (Linen, NormedTrial, Convolved):
         straight = lab.fit(trial, lab.context(hparams), max_length=mt.Batch(30), checkpoint_period=mt.Batch(17))
         middle = straight.channel.of(CheckpointSaved)[0].checkpoint
         assert middle.batches == 17

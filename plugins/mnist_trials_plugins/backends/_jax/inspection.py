@@ -16,10 +16,9 @@ from mnist_trials.plugin import Inspection, LayerReport, StepReport
 from mnist_trials_plugins.backends._jax.names import named
 from mnist_trials_plugins.backends._jax.networks import Weights
 from mnist_trials_plugins.backends._jax.parts import Part, Parts
+from mnist_trials_plugins.backends._jax.primitives import primitives
 
 _COST: Final = "as XLA's cost analysis counts the program before it is optimised"
-_TRANSPARENT: Final = frozenset({"pjit", "jit", "custom_jvp_call", "custom_vjp_call", "closed_call", "remat"})
-"""Primitives that only stand for those inside them."""
 
 
 def inspected(parts: Parts, samples: int, examined: int) -> Inspection:
@@ -50,24 +49,10 @@ def _report(part: Part, samples: int) -> StepReport:
     cost: Mapping[str, float] = traced.lower().cost_analysis() or {}
     return StepReport(
         samples=samples,
-        operations=dict(sorted(Counter(_primitives(traced.jaxpr)).items())),
+        operations=dict(sorted(Counter(primitives(traced.jaxpr)).items())),
         flops=float(cost.get("flops", 0.0)),
         bytes=float(cost.get("bytes accessed", 0.0)),
     )
-
-
-def _primitives(jaxpr: Any) -> Iterator[str]:
-    """The names of all primitives, those inside others too: of a branch or a loop's body once."""
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        if equation.primitive.name not in _TRANSPARENT:
-            yield equation.primitive.name
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                yield from _primitives(value)
-
-
-def _is_jaxpr(value: object) -> bool:
-    return hasattr(value, "eqns")
 
 
 @final

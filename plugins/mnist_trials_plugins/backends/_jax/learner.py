@@ -28,6 +28,7 @@ from mnist_trials_plugins.backends._jax.pace import Pace
 from mnist_trials_plugins.backends._jax.parts import Parts
 from mnist_trials_plugins.backends._jax.placement import Placement
 from mnist_trials_plugins.backends._jax.precision import Precision
+from mnist_trials_plugins.backends._jax.primitives import primitives
 from mnist_trials_plugins.backends._jax.programs import Programs
 from mnist_trials_plugins.backends._jax.rates import Rates
 from mnist_trials_plugins.backends._jax.results import explained
@@ -70,6 +71,7 @@ class JaxLearner(Learner):
         self._steps = 0
         self._in_group = 0
         self._pace = Pace()
+        self._one_by_one: bool | None = None  # whether each batch is a call of its own; not known before the first
         self._skipped = Skipped(lesson.notice) if lesson.skips else None
         self._begin()
 
@@ -154,7 +156,7 @@ class JaxLearner(Learner):
         for _, run in groupby(zip(batches, samples, strict=True), key=lambda pair: sources.form_of(pair[0])):
             left = list(run)
             while left:
-                length = sources.length_of(left[0][0], len(left))
+                length = self._length_for(left[0][0], len(left), epoch, first)
                 part, left = left[:length], left[length:]
                 measured = self._learn([batch for batch, _ in part], [size for _, size in part], epoch, first)
                 for name, (series, weighed) in measured.items():
@@ -169,14 +171,9 @@ class JaxLearner(Learner):
         """Learn from batches of one form that fit into one source."""
         size, count = sources.size_of(batches[0]), len(batches)
         batches, filled = self._filled(batches, training=True)
-        length = sources.length_of(batches[0], count)
+        length = self._length_for(batches[0], count, epoch, first)
         source = sources.source_of(batches, length, self._placement, filled)
-        plan = {
-            "key": self._key(),
-            "epoch": np.int32(epoch),
-            "first": np.int32(first),
-            **self._rates.plan(epoch, first, count, length, self._steps),
-        }
+        plan = self._plan(epoch, first, count, length)
         with explained("train_batch"), self._pace.giving(count, self._compilations) as left:
             self._state, values = self._train(self._state, source, np.int32(count), plan)
             left.append(values["loss"])
@@ -189,6 +186,27 @@ class JaxLearner(Learner):
                 name: [0.0 if bad else w for w, bad in zip(ws, out, strict=True)] for name, ws in weights.items()
             }
         return {name: (Series(((values[name], count),)), weights[name]) for name in values}
+
+    def _plan(self, epoch: int, first: int, count: int, length: int) -> dict[str, Any]:
+        return {
+            "key": self._key(),
+            "epoch": np.int32(epoch),
+            "first": np.int32(first),
+            **self._rates.plan(epoch, first, count, length, self._steps),
+        }
+
+    def _length_for(self, batch: Batch, wanted: int, epoch: int, first: int) -> int:
+        """How many batches like `batch` make one source, where `wanted` are to go in."""
+        if self._one_by_one is None:
+            self._one_by_one = self._placement.on_cpu and self._convolves(batch, epoch, first)
+        return 1 if self._one_by_one else sources.length_of(batch, wanted)
+
+    def _convolves(self, batch: Batch, epoch: int, first: int) -> bool:
+        """Whether a step has convolutions, which XLA carries out many times slower within a loop on a CPU."""
+        source = sources.source_of([batch], 1, self._placement)
+        with explained("train_batch"):
+            traced = self._train.trace(self._state, source, np.int32(1), self._plan(epoch, first, 1, 1))
+        return "conv_general_dilated" in primitives(traced.jaxpr)
 
     def _filled(self, batches: Sequence[Batch], *, training: bool) -> tuple[Sequence[Batch], int | None]:
         """`batches` brought to the size of whole ones, and how many samples they had; None where they stay as they are.

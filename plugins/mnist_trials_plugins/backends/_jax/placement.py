@@ -30,6 +30,11 @@ class Placement:
         self._tensor = mesh.tensor
         self.whole = NamedSharding(self._mesh, PartitionSpec())
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the devices are those of the CPU."""
+        return all(device.platform == "cpu" for device in self._mesh.devices.flat)
+
     def of_state(self, state: Any, rules: Rules) -> Any:
         """Where the leaves of `state` go: a tree of arrays or their shapes with "weights", and what follows them.
 

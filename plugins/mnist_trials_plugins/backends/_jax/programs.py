@@ -52,14 +52,18 @@ class Programs:
         """`state` after the first `count` batches of `source`; and the metrics of each, in buffers as long as `source`.
 
         A loop whose length is an argument: whatever the portion, it is one program and the same numbers, where one
-        `scan` would have to be compiled for every length. `plan` has "key", "epoch", "first" (number of the first
-        batch), "rates" (learning rates), "steps" (updates made when "rates" begin, or -1: they are by batch).
+        `scan` would have to be compiled for every length; a `source` of a single batch needs none. `plan` has "key",
+        "epoch", "first" (number of the first batch), "rates" (learning rates), "steps" (updates made when "rates"
+        begin, or -1: they are by batch).
         """
 
         def one(state: State, index: Any) -> tuple[State, dict[str, Any]]:
             return self.learnt(state, source, index, plan)
 
         length = _length(source)
+        if length == 1:
+            state, values = one(state, np.int32(0))
+            return state, {name: value.reshape(1) for name, value in values.items()}
         shapes = jax.eval_shape(one, state, jnp.zeros((), np.int32))[1]
         buffers = {name: jnp.zeros((length,), shape.dtype) for name, shape in shapes.items()}
 
