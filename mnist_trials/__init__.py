@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mnist_trials.programs.specs import TensorSpec as TensorSpec
     from mnist_trials.training.callbacks import Callback as Callback
     from mnist_trials.training.callbacks import EarlyStopping as EarlyStopping
-    from mnist_trials.training.captured import capture_trial as capture_trial
     from mnist_trials.training.context import TrialContext as TrialContext
-    from mnist_trials.training.data import TensorData as TensorData
-    from mnist_trials.training.metrics import weighted as weighted
-    from mnist_trials.training.schedule import LRSchedule as LRSchedule
+    from mnist_trials.training.data.tensors import TensorData as TensorData
+    from mnist_trials.training.measures.metrics import weighted as weighted
+    from mnist_trials.training.programwise.capture import capture_trial as capture_trial
+    from mnist_trials.training.torch_models.schedule import LRSchedule as LRSchedule
     from mnist_trials.training.trainer import FitResult as FitResult
     from mnist_trials.training.trainer import Trainer as Trainer
     from mnist_trials.training.trial import Trial as Trial
@@ -43,22 +43,22 @@ _HOMES = {
     "Experiment": "experiment.api",
     "FitResult": "training.trainer",
     "InvalidHP": "errors",
-    "LRSchedule": "training.schedule",
+    "LRSchedule": "training.torch_models.schedule",
     "Program": "programs.program",
     "Record": "units",
-    "TensorData": "training.data",
+    "TensorData": "training.data.tensors",
     "TensorSpec": "programs.specs",
     "Trainer": "training.trainer",
     "Trial": "training.trial",
     "TrialContext": "training.context",
     "capture": "programs.capture",
-    "capture_trial": "training.captured",
+    "capture_trial": "training.programwise.capture",
     "create": "experiment.api",
     "in_experiment": "worker.init",
     "init": "worker.init",
     "load_trial": "experiment.loading",
     "simulate": "experiment.simulation",
-    "weighted": "training.metrics",
+    "weighted": "training.measures.metrics",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mnist_trials.programs.graph import Graph
     from mnist_trials.programs.specs import TensorSpec
     from mnist_trials.training.session import Session
-    from mnist_trials.training.torch_learning import TorchLearning
+    from mnist_trials.training.torch_models.learning import TorchLearning
 
 STABLEHLO = "stablehlo"
 PROGRAMS = "programs"
@@ -42,7 +42,7 @@ def run(spec: WorkerSpec, channel: Channel) -> int:
 
 def _made(spec: WorkerSpec, task: Mapping[str, Any]) -> dict[str, Any]:
     from mnist_trials.training.inspection.inspect import open_session
-    from mnist_trials.training.torch_learning import TorchLearning
+    from mnist_trials.training.torch_models.learning import TorchLearning
     from mnist_trials.worker.entrypoint import load_trial_class
     from mnist_trials.worker.setup import open_context
 

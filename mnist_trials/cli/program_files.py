@@ -19,7 +19,7 @@ from mnist_trials.plugin import ArrayKind, Lowered
 
 if TYPE_CHECKING:
     from mnist_trials.programs.specs import TensorSpec
-    from mnist_trials.training.program_shelf import Bound
+    from mnist_trials.training.programwise.shelf import Bound
 
 INDEX: Final = "index.json"
 VERSION: Final = 1

@@ -105,7 +105,7 @@ def _description(experiment: ExperimentRow) -> list[str]:
 
 def _trials(call: Invocation) -> int:
     from mnist_trials.experiment.home import ExperimentFiles
-    from mnist_trials.training.performance import read_performance
+    from mnist_trials.training.measures.performance import read_performance
 
     with lookup.reading(call) as reader:
         experiment = reader.experiment(call.arguments.experiment)

@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import nn
 
-from mnist_trials.training.registry import Registry
+from mnist_trials.training.torch_models.registry import Registry
 
 ACTIVATIONS: Final[Registry[Callable[[], nn.Module]]] = Registry(
     "activation",

@@ -21,8 +21,8 @@ from mnist_trials.mnist.data.idx import CLASSES, SIDE
 from mnist_trials.mnist.data.options import read_options
 from mnist_trials.plugin import Rules
 from mnist_trials.training.callbacks import Callback, EarlyStopping
-from mnist_trials.training.data import TensorData
-from mnist_trials.training.registry import Registry
+from mnist_trials.training.data.tensors import TensorData
+from mnist_trials.training.torch_models.registry import Registry
 from mnist_trials.training.trial import Trial
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from mnist_trials.training.registry import Registry
+from mnist_trials.training.torch_models.registry import Registry
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

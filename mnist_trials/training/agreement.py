@@ -6,7 +6,7 @@ from typing import Any
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Ranks
-from mnist_trials.training.feeds import Feed
+from mnist_trials.training.data.feeds import Feed
 
 
 def require_same(ranks: Ranks, what: str, value: Any, advice: str) -> None:

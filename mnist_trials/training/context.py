@@ -12,12 +12,12 @@ from mnist_trials.config import Mesh
 from mnist_trials.errors import ProgramError, TrialError
 from mnist_trials.events import DatasetChosen, Notice
 from mnist_trials.plugin import Channel, CheckpointStorage, Execution, Layout, WorkerSpec
-from mnist_trials.training.cuts import DataRank, even_share
+from mnist_trials.training.data.cuts import DataRank, even_share
 from mnist_trials.training.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
-    from mnist_trials.training.performance import Performance
-    from mnist_trials.training.stepper import Stepper
+    from mnist_trials.training.measures.performance import Performance
+    from mnist_trials.training.torch_models.stepper import Stepper
     from mnist_trials.training.trainer import Trainer
 
 

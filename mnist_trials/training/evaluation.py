@@ -8,14 +8,14 @@ from typing import Literal
 
 from mnist_trials.errors import DataError
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.datasets import data_to_test, make_feed, pair_of
-from mnist_trials.training.examination import examining
-from mnist_trials.training.feeds import Feed
+from mnist_trials.training.data.datasets import data_to_test, make_feed, pair_of
+from mnist_trials.training.data.feeds import Feed
 from mnist_trials.training.learning import Examine
-from mnist_trials.training.metrics import Accumulator
-from mnist_trials.training.models import prepare_model
+from mnist_trials.training.measures.metrics import Accumulator
 from mnist_trials.training.portions import examining_with, learner_of
 from mnist_trials.training.session import place_metrics
+from mnist_trials.training.torch_models.examination import examining
+from mnist_trials.training.torch_models.models import prepare_model
 from mnist_trials.training.trial import Trial
 
 Split = Literal["validation", "test"]

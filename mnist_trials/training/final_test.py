@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from mnist_trials.clock import Clock
 from mnist_trials.errors import CheckpointError
-from mnist_trials.training import checkpoints
+from mnist_trials.training.data.feeds import Feed
 from mnist_trials.training.evaluation import run_validation
-from mnist_trials.training.feeds import Feed
 from mnist_trials.training.reporter import Reporter
+from mnist_trials.training.saving import checkpoints
 from mnist_trials.training.session import Session
 
 _VALIDATION = "validation_"

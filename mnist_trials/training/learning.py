@@ -12,8 +12,8 @@ import torch
 from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.clock import Clock
 from mnist_trials.plugin import Spread
-from mnist_trials.training.feeds import Share
-from mnist_trials.training.metrics import Accumulator
+from mnist_trials.training.data.feeds import Share
+from mnist_trials.training.measures.metrics import Accumulator
 
 if TYPE_CHECKING:
     from mnist_trials.training.guard import LossGuard

@@ -22,9 +22,9 @@ from mnist_trials.events import Event, StopRequest
 from mnist_trials.plugin import Backend, Channel, ExecutionSettings, PluginManager, WorkerSpec, get_plugins
 from mnist_trials.plugin.scratch import Scratch
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.models import load_weights, prepare_model, weights_of
+from mnist_trials.training.data.random_state import seeded
 from mnist_trials.training.portions import learner_of
-from mnist_trials.training.random_state import seeded
+from mnist_trials.training.torch_models.models import load_weights, prepare_model, weights_of
 from mnist_trials.training.trial import Trial
 
 

@@ -8,20 +8,20 @@ from mnist_trials.clock import Clock
 from mnist_trials.errors import CheckpointError
 from mnist_trials.events import StopRequest
 from mnist_trials.records import CheckpointInfo
-from mnist_trials.training import checkpoints, saving
-from mnist_trials.training.accounts import Accounts
 from mnist_trials.training.agreement import first_of
 from mnist_trials.training.evaluation import run_validation
 from mnist_trials.training.final_test import run_test
 from mnist_trials.training.guard import LossGuard
 from mnist_trials.training.judge import Judge
 from mnist_trials.training.leader import Leader
+from mnist_trials.training.measures.accounts import Accounts
+from mnist_trials.training.measures.watch import Watch
 from mnist_trials.training.missed import missed_points
 from mnist_trials.training.periods import Due, batches_before
 from mnist_trials.training.reporter import Reporter, epochs_of, total_batches
-from mnist_trials.training.saving import Saver
+from mnist_trials.training.saving import background, checkpoints
+from mnist_trials.training.saving.background import Saver
 from mnist_trials.training.session import Session
-from mnist_trials.training.watch import Watch
 
 _SEGMENT: Final = 256
 """Batches after which single loss values are folded into one tensor, whatever the periods."""
@@ -67,7 +67,7 @@ class TrainingLoop:
         self._ranks = context.execution.ranks
         self._together = self._ranks.layout.size > 1
         # Who tries a trial out is to hear at once that its storage does not work.
-        self._saver = Saver(context, clock, self._tell_saved, () if settings.test_mode else saving.PAUSES)
+        self._saver = Saver(context, clock, self._tell_saved, () if settings.test_mode else background.PAUSES)
         self._leader = (
             Leader(self._ranks, context.channel, clock, context.beat, lambda: self._saver.news)
             if self._together

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mnist_trials.training.data.stream import Stream
 from mnist_trials.training.periods import Position
 from mnist_trials.training.settings import FitSettings
-from mnist_trials.training.stream import Stream
 from mnist_trials.units import Batch, Record, Schedule, Unit
 
 _NAMED = 4  # points that a sentence names

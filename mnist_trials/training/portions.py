@@ -15,9 +15,9 @@ from mnist_trials.clock import Clock
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Learner, Lesson
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.feeds import Feed, Share
+from mnist_trials.training.data.feeds import Feed, Share
 from mnist_trials.training.learning import Examine, Learning, LookUp, Steps
-from mnist_trials.training.metrics import Accumulator
+from mnist_trials.training.measures.metrics import Accumulator
 from mnist_trials.training.trial import Trial
 
 if TYPE_CHECKING:

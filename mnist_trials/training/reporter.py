@@ -23,9 +23,9 @@ from mnist_trials.events import (
 )
 from mnist_trials.records import CheckpointInfo, Histogram
 from mnist_trials.training.context import TrialContext
+from mnist_trials.training.data.stream import Stream
 from mnist_trials.training.periods import Position
 from mnist_trials.training.settings import FitSettings
-from mnist_trials.training.stream import Stream
 from mnist_trials.units import Batch, Epoch
 
 

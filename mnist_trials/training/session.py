@@ -9,18 +9,24 @@ from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.training.agreement import require_same_data
 from mnist_trials.training.callbacks import Callbacks
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.datasets import feed_to_test, make_feeds
+from mnist_trials.training.data.datasets import feed_to_test, make_feeds
+from mnist_trials.training.data.random_state import reseed
+from mnist_trials.training.data.seeds import derive_seed
+from mnist_trials.training.data.stream import Stream
 from mnist_trials.training.learning import Learning
-from mnist_trials.training.metrics import Accumulator, compute_over, load_metric_state, metric_state, trial_metrics
+from mnist_trials.training.measures.metrics import (
+    Accumulator,
+    compute_over,
+    load_metric_state,
+    metric_state,
+    trial_metrics,
+)
 from mnist_trials.training.periods import Position
 from mnist_trials.training.portions import PortionLearning, learner_of
-from mnist_trials.training.program_step import tell_no_effect
-from mnist_trials.training.random_state import reseed
-from mnist_trials.training.rank_states import OwnStates, with_own_states
-from mnist_trials.training.seeds import derive_seed
+from mnist_trials.training.programwise.step import tell_no_effect
+from mnist_trials.training.saving.rank_states import OwnStates, with_own_states
 from mnist_trials.training.settings import FitSettings
-from mnist_trials.training.stream import Stream
-from mnist_trials.training.torch_learning import TorchLearning
+from mnist_trials.training.torch_models.learning import TorchLearning
 from mnist_trials.training.trial import Trial
 
 _OPTIMIZER: Final = ("optimizers", "learner")

@@ -9,10 +9,10 @@ from typing import final
 
 from mnist_trials.clock import Clock, SystemClock
 from mnist_trials.records import Outcome
-from mnist_trials.training import checkpoints
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.loop import TrainingLoop
 from mnist_trials.training.reporter import Reporter
+from mnist_trials.training.saving import checkpoints
 from mnist_trials.training.session import Session
 from mnist_trials.training.settings import resolve
 from mnist_trials.training.trial import Trial

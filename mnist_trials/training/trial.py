@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Rules
-from mnist_trials.training.optimizers import optimizer_from_hparams
-from mnist_trials.training.rates import schedules_from_hparams
+from mnist_trials.training.torch_models.optimizers import optimizer_from_hparams
+from mnist_trials.training.torch_models.rates import schedules_from_hparams
 
 if TYPE_CHECKING:
     from mnist_trials.training.context import TrialContext

@@ -12,7 +12,7 @@ import pytest
 from mnist_trials.records import Histogram
 from mnist_trials.store import open_store
 from mnist_trials.store.rows import HistogramRow
-from mnist_trials.training.performance import Performance
+from mnist_trials.training.measures.performance import Performance
 
 CREATE_KEYS = {"experiment_id", "name", "state", "dataset", "trials", "best", "wall_seconds"}
 TRIAL_KEYS = {

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 from mnist_trials.plugin import CheckpointStorage
-from mnist_trials.training.saving import Saver
+from mnist_trials.training.saving.background import Saver
 
 DEADLINE = 60.0
 

@@ -22,10 +22,10 @@ import mnist_trials as mt
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.events import Notice
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.cuts import even_share
-from mnist_trials.training.datasets import make_feed, make_feeds
-from mnist_trials.training.feeds import ForeignFeed, LoaderFeed, TensorFeed
-from mnist_trials.training.filling import size_of
+from mnist_trials.training.data.cuts import even_share
+from mnist_trials.training.data.datasets import make_feed, make_feeds
+from mnist_trials.training.data.feeds import ForeignFeed, LoaderFeed, TensorFeed
+from mnist_trials.training.data.filling import size_of
 from tests.training.lab import Lab
 
 X, Y = torch.arange(20.0), torch.arange(20)

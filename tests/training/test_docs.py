@@ -13,9 +13,9 @@ import pytest
 import mnist_trials as mt
 from mnist_trials.plugin import rates
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.optimizers import OPTIMIZERS, OPTIONS
-from mnist_trials.training.performance import Performance
-from mnist_trials.training.stepper import _HPARAMS
+from mnist_trials.training.measures.performance import Performance
+from mnist_trials.training.torch_models.optimizers import OPTIMIZERS, OPTIONS
+from mnist_trials.training.torch_models.stepper import _HPARAMS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "trial.md").read_text(encoding="utf-8")
 

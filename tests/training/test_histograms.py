@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mnist_trials.plugin import Alone, Piece, Ranks, Spread
 from mnist_trials.records import Histogram
-from mnist_trials.training.histograms import BINS, histograms_of
+from mnist_trials.training.measures.histograms import BINS, histograms_of
 from tests.training.distributed.threads import on_ranks
 
 

@@ -12,9 +12,9 @@ import mnist_trials as mt
 from mnist_trials.errors import TrialError
 from mnist_trials.events import ProgressReported, ValidationCompleted
 from mnist_trials.testing.channel import RecordingChannel
+from mnist_trials.training.data.feeds import Feed, Share
+from mnist_trials.training.data.limits import LimitedFeed
 from mnist_trials.training.evaluation import evaluate
-from mnist_trials.training.feeds import Feed, Share
-from mnist_trials.training.limits import LimitedFeed
 from tests.training.lab import SEARCHED, Lab, Run, Small, same, samples, unit
 
 BOTH = {"training": 4, "validation": 2}

@@ -18,7 +18,7 @@ import mnist_trials as mt
 from mnist_trials.errors import TrialError
 from mnist_trials.events import MetricsReported, ValidationCompleted
 from mnist_trials.plugin import ExecutionSettings, get_plugins
-from mnist_trials.training.metrics import Accumulator
+from mnist_trials.training.measures.metrics import Accumulator
 from tests.training.lab import Lab, Small, samples, unit
 
 BACKEND = get_plugins().find("backend", "cpu").factory({})

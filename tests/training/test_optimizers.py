@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnist_trials.errors import TrialError
-from mnist_trials.training.optimizers import OPTIMIZERS, optimizer_from_hparams
+from mnist_trials.training.torch_models.optimizers import OPTIMIZERS, optimizer_from_hparams
 from tests.training.lab import Lab, Small, same
 
 

@@ -13,8 +13,8 @@ from torchmetrics import MeanMetric
 from typing_extensions import override
 
 import mnist_trials as mt
-from mnist_trials.training.filling import cut, fill, filled_rows
-from mnist_trials.training.padding import BySample
+from mnist_trials.training.data.filling import cut, fill, filled_rows
+from mnist_trials.training.torch_models.padding import BySample
 from tests.training.lab import Lab, Small, samples, unit
 
 ROWS, SIZE = 8, 5

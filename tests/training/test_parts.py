@@ -14,7 +14,7 @@ from mnist_trials.programs.graph import Graph
 from mnist_trials.training.inspection.inspect import open_session
 from mnist_trials.training.inspection.parts import TorchParts
 from mnist_trials.training.session import Session
-from mnist_trials.training.torch_learning import TorchLearning
+from mnist_trials.training.torch_models.learning import TorchLearning
 from tests.training.lab import Lab, Small
 
 

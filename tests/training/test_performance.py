@@ -16,7 +16,7 @@ from mnist_trials.clock import Clock
 from mnist_trials.events import GoOn, Notice
 from mnist_trials.plugin import Execution
 from mnist_trials.testing.channel import RecordingChannel
-from mnist_trials.training.performance import FILE, Performance, read_performance
+from mnist_trials.training.measures.performance import FILE, Performance, read_performance
 from tests.training.lab import Lab, Small, samples, unit
 
 INPUT, STEP, EVALUATION, SNAPSHOT, HELD = 1.0, 4.0, 10.0, 100.0, 1000.0

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 import mnist_trials as mt
 from mnist_trials.errors import TrialError
-from mnist_trials.training.rates import CurveLR, schedules_from_hparams
+from mnist_trials.training.torch_models.rates import CurveLR, schedules_from_hparams
 from tests.training.lab import Lab, Small, same
 
 HALVES = {"name": "exponential", "gamma": 0.5}

@@ -15,7 +15,7 @@ from mnist_trials.checkpoint import take_snapshot, write_checkpoint, write_snaps
 from mnist_trials.errors import CheckpointError
 from mnist_trials.events import CheckpointSaved, MetricsReported, Notice, ProgressReported
 from mnist_trials.testing.channel import RecordingChannel
-from mnist_trials.training import saving
+from mnist_trials.training.saving import background
 from tests.training.lab import Lab, Small, same
 from tests.training.storages import Failing, Gated, Patient, saves_ended, until
 
@@ -24,7 +24,7 @@ PERIOD = {"checkpoint_period": mt.Batch(3), "checkpoint_policy": "none"}
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "PAUSES", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(background, "PAUSES", (0.0, 0.0, 0.0, 0.0))
 
 
 def saved(channel: RecordingChannel) -> list[int]:
@@ -177,7 +177,7 @@ def test_what_is_no_error_of_a_storage_is_not_tried_again(lab: Lab) -> None:
 def test_a_committed_checkpoint_whose_answer_was_lost_is_written_anew(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "PAUSES", (0.0,))
+    monkeypatch.setattr(background, "PAUSES", (0.0,))
 
     class AnswerLost(Failing):
         deletes = 0
@@ -225,7 +225,7 @@ def test_an_error_lets_the_save_under_way_finish_and_tells_it(lab: Lab, error: B
 
 
 def test_an_error_ends_the_tries_of_the_save_under_way(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "PAUSES", (60.0,))
+    monkeypatch.setattr(background, "PAUSES", (60.0,))
     lab.storage = failing = Failing(lab.storage, 100, CheckpointError("the dog ate it"))
 
     def fail() -> None:

@@ -15,8 +15,8 @@ import mnist_trials as mt
 from mnist_trials.errors import TrialError
 from mnist_trials.events import CheckpointSaved, MetricsReported, Notice
 from mnist_trials.plugin import Execution, ExecutionSettings, get_plugins
-from mnist_trials.training.schedule import Schedules
-from mnist_trials.training.stepper import Stepper
+from mnist_trials.training.torch_models.schedule import Schedules
+from mnist_trials.training.torch_models.stepper import Stepper
 from tests.training.lab import CLASSES, Lab, Small, same, samples
 
 

@@ -16,7 +16,7 @@ from mnist_trials.mnist.data.arrays import Arrays, split
 from mnist_trials.mnist.data.idx import CLASSES
 from mnist_trials.mnist.data.options import DataOptions, read_options
 from mnist_trials.mnist.data.source import VARIABLE, Source, choose_source
-from mnist_trials.training.data import TensorData
+from mnist_trials.training.data.tensors import TensorData
 
 if TYPE_CHECKING:
     from mnist_trials.training.context import TrialContext

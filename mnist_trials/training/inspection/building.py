@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from itertools import islice
 
 from mnist_trials.clock import SystemClock
-from mnist_trials.training.examination import examining
-from mnist_trials.training.feeds import Feed, Share
+from mnist_trials.training.data.feeds import Feed, Share
 from mnist_trials.training.guard import LossGuard
-from mnist_trials.training.metrics import Accumulator
-from mnist_trials.training.program_evaluation import ProgramEvaluation
-from mnist_trials.training.program_shelf import Bound
-from mnist_trials.training.program_step import ProgramStep
+from mnist_trials.training.measures.metrics import Accumulator
+from mnist_trials.training.programwise.evaluation import ProgramEvaluation
+from mnist_trials.training.programwise.shelf import Bound
+from mnist_trials.training.programwise.step import ProgramStep
 from mnist_trials.training.session import Session
-from mnist_trials.training.torch_learning import TorchLearning
+from mnist_trials.training.torch_models.examination import examining
+from mnist_trials.training.torch_models.learning import TorchLearning
 
 
 def build_programs(session: Session, learning: TorchLearning) -> list[Bound]:

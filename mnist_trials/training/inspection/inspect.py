@@ -8,15 +8,15 @@ from typing import Any
 from mnist_trials.errors import DataError, PluginError
 from mnist_trials.plugin.inspection import Inspection, StepReport
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.feeds import Share
+from mnist_trials.training.data.feeds import Share
 from mnist_trials.training.inspection.layers import Layers
 from mnist_trials.training.inspection.observing import BYTES_ARE, FLOPS_ARE, observed
-from mnist_trials.training.losses import as_metrics, checked_loss
-from mnist_trials.training.metrics import Accumulator
+from mnist_trials.training.measures.losses import as_metrics, checked_loss
+from mnist_trials.training.measures.metrics import Accumulator
 from mnist_trials.training.portions import PortionLearning
 from mnist_trials.training.session import Session
 from mnist_trials.training.settings import resolve
-from mnist_trials.training.torch_learning import TorchLearning
+from mnist_trials.training.torch_models.learning import TorchLearning
 from mnist_trials.training.trial import Trial
 
 

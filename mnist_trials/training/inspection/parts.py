@@ -15,10 +15,10 @@ from mnist_trials.programs.graph import Graph
 from mnist_trials.programs.optimizing import SEPARATOR, Updating
 from mnist_trials.programs.steps import Steps, apply, rate_names
 from mnist_trials.programs.tracing import names_of
-from mnist_trials.training.captured import CapturedStep, clipping_of, pure
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.feeds import Share
-from mnist_trials.training.torch_learning import TorchLearning
+from mnist_trials.training.data.feeds import Share
+from mnist_trials.training.programwise.capture import CapturedStep, clipping_of, pure
+from mnist_trials.training.torch_models.learning import TorchLearning
 from mnist_trials.training.trial import Trial
 
 Tensors = dict[str, torch.Tensor]

@@ -15,7 +15,7 @@ from mnist_trials.events import DatasetChosen, Notice
 from mnist_trials.mnist.data import build_data, load_arrays
 from mnist_trials.mnist.data.digits import read_digits
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.data import TensorData
+from mnist_trials.training.data.tensors import TensorData
 
 BATCH = {"global_batch_size": 64}
 MakeContext = Callable[..., TrialContext]

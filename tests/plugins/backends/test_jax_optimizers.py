@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnist_trials.training.optimizers import OPTIMIZERS
+from mnist_trials.training.torch_models.optimizers import OPTIMIZERS
 from tests.plugins.backends.jax_lab import JaxLab, in_jax
 
 CASES: list[dict[str, Any]] = [

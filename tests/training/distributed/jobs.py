@@ -22,12 +22,12 @@ from mnist_trials.events import Event, MetricsReported, Notice, Request
 from mnist_trials.plugin import Layout, Spread
 from mnist_trials.testing import backend_ranks
 from mnist_trials.testing.channel import RecordingChannel
-from mnist_trials.training import checkpoints, saving
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.evaluation import evaluate
-from mnist_trials.training.optimizer_states import local_part
+from mnist_trials.training.saving import background, checkpoints
 from mnist_trials.training.session import Session
 from mnist_trials.training.settings import resolve
+from mnist_trials.training.torch_models.optimizer_states import local_part
 from mnist_trials.training.trainer import FitResult
 from tests.training.lab import CLASSES, Lab, samples, unit
 from tests.training.storages import Failing
@@ -246,7 +246,7 @@ def restored(layout: Layout, folder: Path, *, uuid: str, trial: type[mt.Trial]) 
 def fails_to_save(layout: Layout, folder: Path, *, times: int, **keywords: Any) -> tuple[str, list[str]]:
     """How a training ends whose storage fails so many times, and the notices of this rank."""
     channel = RecordingChannel()
-    with patch.object(saving, "PAUSES", (0.0, 0.0)), opened(layout, folder, channel=channel) as context:
+    with patch.object(background, "PAUSES", (0.0, 0.0)), opened(layout, folder, channel=channel) as context:
         context.storage = Failing(context.storage, times, CheckpointError("the dog ate it"))
         try:
             end = str(mt.Trainer(Rows(context), context).fit(**keywords).batches)

@@ -21,8 +21,8 @@ from mnist_trials.errors import MnistTrialsError
 from mnist_trials.events import CheckpointSaved, Notice
 from mnist_trials.plugin import CheckpointStorage, Layout
 from mnist_trials.testing.channel import RecordingChannel
-from mnist_trials.training import checkpoints, saving
-from mnist_trials.training.saving import Saver
+from mnist_trials.training.saving import background, checkpoints
+from mnist_trials.training.saving.background import Saver
 from tests.training.distributed.jobs import Rows, opened, session_of, whole
 from tests.training.lab import CLASSES
 from tests.training.storages import Wrapped, until
@@ -140,8 +140,8 @@ def disturbed(
     environment = {"MNIST_TRIALS_FAULT": fault[1]} if fault and fault[0] == layout.rank else {}
     end = ""
     with (
-        patch.object(saving, "PAUSES", (0.0, 0.0)),
-        patch.object(saving, "_LAST_SECONDS", (last_seconds or {}).get(layout.rank, 60.0)),
+        patch.object(background, "PAUSES", (0.0, 0.0)),
+        patch.object(background, "_LAST_SECONDS", (last_seconds or {}).get(layout.rank, 60.0)),
         patch.dict(os.environ, environment),
         opened(layout, folder, channel=channel) as context,
     ):

@@ -14,10 +14,10 @@ from torch.utils.data.distributed import DistributedSampler
 
 import mnist_trials as mt
 from mnist_trials.plugin import Execution
-from mnist_trials.training.cuts import Cut, DataRank, Part, make_cut
-from mnist_trials.training.datasets import make_feed
-from mnist_trials.training.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
-from mnist_trials.training.loaders import is_plain, shuffles
+from mnist_trials.training.data.cuts import Cut, DataRank, Part, make_cut
+from mnist_trials.training.data.datasets import make_feed
+from mnist_trials.training.data.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
+from mnist_trials.training.data.loaders import is_plain, shuffles
 from tests.training.lab import Lab
 
 SAMPLES = st.integers(1, 200)

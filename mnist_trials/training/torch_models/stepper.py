@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_value_
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Execution, Spread
-from mnist_trials.training.schedule import Schedules
+from mnist_trials.training.torch_models.schedule import Schedules
 
 _HPARAMS = ("aggregation_frequency", "max_gradient_norm", "max_gradient_value")
 

@@ -12,7 +12,7 @@ from mnist_trials.errors import ProgramError
 from mnist_trials.programs.cache import Executable, ProgramCache
 from mnist_trials.programs.graph import Graph
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.metrics import Weighted
+from mnist_trials.training.measures.metrics import Weighted
 
 _MOST: Final = 16
 """Programs of one training. More means that something changes which a program must have for a constant."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mnist_trials.errors import TrialError
-from mnist_trials.training.metrics import Weighted
+from mnist_trials.training.measures.metrics import Weighted
 
 
 def as_metrics(result: object, manual: bool) -> dict[str, Any]:

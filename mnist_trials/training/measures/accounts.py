@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import final
 
 from mnist_trials.clock import Clock
-from mnist_trials.training.performance import Performance
+from mnist_trials.training.measures.performance import Performance
 from mnist_trials.training.session import Session
 
 

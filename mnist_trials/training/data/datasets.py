@@ -9,12 +9,12 @@ from torch.utils.data.distributed import DistributedSampler
 
 from mnist_trials.errors import DataError, TrialError
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.cuts import Cut, make_cut
-from mnist_trials.training.data import TensorData
-from mnist_trials.training.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
-from mnist_trials.training.limits import limit_of, limited
-from mnist_trials.training.loaders import is_plain, shuffles
-from mnist_trials.training.seeds import derive_seed
+from mnist_trials.training.data.cuts import Cut, make_cut
+from mnist_trials.training.data.feeds import Feed, ForeignFeed, LoaderFeed, TensorFeed
+from mnist_trials.training.data.limits import limit_of, limited
+from mnist_trials.training.data.loaders import is_plain, shuffles
+from mnist_trials.training.data.seeds import derive_seed
+from mnist_trials.training.data.tensors import TensorData
 from mnist_trials.training.trial import Trial
 
 

@@ -11,9 +11,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
-from mnist_trials.training.cuts import Cut, DataRank
-from mnist_trials.training.random_state import seeded
-from mnist_trials.training.seeds import derive_seed
+from mnist_trials.training.data.cuts import Cut, DataRank
+from mnist_trials.training.data.random_state import seeded
+from mnist_trials.training.data.seeds import derive_seed
 
 
 def order(samples: int, shuffle: bool, seed: int, pass_index: int) -> torch.Tensor:

@@ -13,10 +13,10 @@ from mnist_trials.programs.graph import Graph
 from mnist_trials.programs.optimizing import Updating
 from mnist_trials.programs.steps import FACTOR, Steps, apply, gradient_of, rate_names
 from mnist_trials.programs.tracing import names_of
-from mnist_trials.training.captured import CapturedStep, clipping_of, pure
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.program_shelf import Bound, Shelf, constants_of, dense, kinds_of
-from mnist_trials.training.stepper import Stepper
+from mnist_trials.training.programwise.capture import CapturedStep, clipping_of, pure
+from mnist_trials.training.programwise.shelf import Bound, Shelf, constants_of, dense, kinds_of
+from mnist_trials.training.torch_models.stepper import Stepper
 from mnist_trials.training.trial import Trial
 
 _KINDS: Final = ("cpu", "cuda")

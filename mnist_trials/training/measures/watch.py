@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from mnist_trials.records import Histogram
-from mnist_trials.training.histograms import histograms_of
+from mnist_trials.training.measures.histograms import histograms_of
 from mnist_trials.training.session import Session
 
 GRADIENTS = "gradients"

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import torch
 
 from mnist_trials.plugin import Layout, Piece, Ranks, Spread
-from mnist_trials.training.stepper import mean_of_gradients
+from mnist_trials.training.torch_models.stepper import mean_of_gradients
 
 _SINGLE: Final = {"data": 1, "tensor": 1, "shard": False}
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 from mnist_trials.plugin.rates import Curve, rate_schedule
-from mnist_trials.training.schedule import LRSchedule
+from mnist_trials.training.torch_models.schedule import LRSchedule
 
 _KEPT: Final = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
 

@@ -13,18 +13,18 @@ from mnist_trials.checkpoint import CheckpointContent
 from mnist_trials.clock import Clock
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Spread
-from mnist_trials.training.batchwise import Batchwise
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.examination import examining
 from mnist_trials.training.learning import Examine, Learning, LookUp, Steps
-from mnist_trials.training.models import load_weights, named_optimizers, prepare_model, weights_of
-from mnist_trials.training.optimizer_states import local_part, own_part, spread_as_saved, spread_state
-from mnist_trials.training.padding import BySample
-from mnist_trials.training.program_evaluation import ProgramEvaluation
-from mnist_trials.training.program_step import ProgramStep, by_programs
-from mnist_trials.training.programwise import Programwise
-from mnist_trials.training.schedule import Schedules
-from mnist_trials.training.stepper import Stepper
+from mnist_trials.training.programwise.evaluation import ProgramEvaluation
+from mnist_trials.training.programwise.learning import Programwise
+from mnist_trials.training.programwise.step import ProgramStep, by_programs
+from mnist_trials.training.torch_models.batchwise import Batchwise
+from mnist_trials.training.torch_models.examination import examining
+from mnist_trials.training.torch_models.models import load_weights, named_optimizers, prepare_model, weights_of
+from mnist_trials.training.torch_models.optimizer_states import local_part, own_part, spread_as_saved, spread_state
+from mnist_trials.training.torch_models.padding import BySample
+from mnist_trials.training.torch_models.schedule import Schedules
+from mnist_trials.training.torch_models.stepper import Stepper
 from mnist_trials.training.trial import Trial
 
 if TYPE_CHECKING:

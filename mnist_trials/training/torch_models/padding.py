@@ -15,11 +15,11 @@ from typing import Any, Final, final
 import torch
 
 from mnist_trials.plugin import Execution
-from mnist_trials.training.feeds import Share
-from mnist_trials.training.filling import changed, cut, size_of
-from mnist_trials.training.losses import as_metrics
-from mnist_trials.training.metrics import trial_metrics
-from mnist_trials.training.random_state import seeded
+from mnist_trials.training.data.feeds import Share
+from mnist_trials.training.data.filling import changed, cut, size_of
+from mnist_trials.training.data.random_state import seeded
+from mnist_trials.training.measures.losses import as_metrics
+from mnist_trials.training.measures.metrics import trial_metrics
 from mnist_trials.training.trial import Trial
 
 _TRIED: Final = 3  # samples

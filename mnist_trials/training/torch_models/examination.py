@@ -10,10 +10,10 @@ import torch
 
 from mnist_trials.errors import TrialError
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.feeds import Share
+from mnist_trials.training.data.feeds import Share
 from mnist_trials.training.learning import Examine
-from mnist_trials.training.metrics import Accumulator, Untouched, without_weights
-from mnist_trials.training.padding import BySample
+from mnist_trials.training.measures.metrics import Accumulator, Untouched, without_weights
+from mnist_trials.training.torch_models.padding import BySample
 from mnist_trials.training.trial import Trial
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 from typing_extensions import override
 
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.feeds import Feed, Share
+from mnist_trials.training.data.feeds import Feed, Share
 
 
 def limit_of(context: TrialContext, name: Literal["training", "validation"]) -> int | None:

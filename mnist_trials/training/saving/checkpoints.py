@@ -22,10 +22,10 @@ from mnist_trials.events import finite
 from mnist_trials.plugin import Spread
 from mnist_trials.training.agreement import require_same
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.fitting import digests_of, lists_of, require_fitting
 from mnist_trials.training.periods import Position
-from mnist_trials.training.reaching import reached
 from mnist_trials.training.reporter import Reporter, epochs_of
+from mnist_trials.training.saving.fitting import digests_of, lists_of, require_fitting
+from mnist_trials.training.saving.reaching import reached
 from mnist_trials.training.session import Session
 from mnist_trials.training.trial import Trial
 

@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from mnist_trials.plugin import Execution, Rows
-from mnist_trials.training.cuts import Cut, DataRank
-from mnist_trials.training.data import TensorData
-from mnist_trials.training.filling import fill, filled_rows, size_of
-from mnist_trials.training.loaders import BatchKeys, keyed_loader, order
-from mnist_trials.training.random_state import seeded
-from mnist_trials.training.seeds import derive_seed
+from mnist_trials.training.data.cuts import Cut, DataRank
+from mnist_trials.training.data.filling import fill, filled_rows, size_of
+from mnist_trials.training.data.loaders import BatchKeys, keyed_loader, order
+from mnist_trials.training.data.random_state import seeded
+from mnist_trials.training.data.seeds import derive_seed
+from mnist_trials.training.data.tensors import TensorData
 
 Share = tuple[Any, int, int]
 """What one data rank has of a batch, how many samples of it count here, and how many the batch has over all data ranks.

@@ -10,9 +10,9 @@ from torch.utils import _pytree as pytree
 from mnist_trials.errors import ProgramError
 from mnist_trials.programs.graph import Graph
 from mnist_trials.programs.steps import Steps
-from mnist_trials.training.captured import CapturedStep, pure
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.program_shelf import Bound, Shelf, constants_of, dense, kinds_of
+from mnist_trials.training.programwise.capture import CapturedStep, pure
+from mnist_trials.training.programwise.shelf import Bound, Shelf, constants_of, dense, kinds_of
 from mnist_trials.training.trial import Trial
 
 

@@ -10,8 +10,8 @@ from typing_extensions import override
 from mnist_trials.clock import Clock
 from mnist_trials.errors import ProgramError
 from mnist_trials.training.learning import LookUp, Steps
-from mnist_trials.training.program_step import ProgramStep
-from mnist_trials.training.schedule import Schedules
+from mnist_trials.training.programwise.step import ProgramStep
+from mnist_trials.training.torch_models.schedule import Schedules
 
 if TYPE_CHECKING:
     from mnist_trials.training.session import Session

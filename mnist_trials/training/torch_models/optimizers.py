@@ -10,7 +10,7 @@ import torch
 from torch import optim
 
 from mnist_trials.errors import TrialError
-from mnist_trials.training.registry import Registry
+from mnist_trials.training.torch_models.registry import Registry
 
 OPTIMIZERS: Final[Registry[Callable[..., optim.Optimizer]]] = Registry(
     "optimizer",

@@ -19,10 +19,10 @@ from mnist_trials.programs.capture import Recipe
 from mnist_trials.programs.program import Program
 from mnist_trials.programs.specs import TensorSpec
 from mnist_trials.programs.steps import Clipping
-from mnist_trials.training.losses import as_metrics, checked_loss
-from mnist_trials.training.metrics import Untouched, Weighted, is_metric_object, trial_metrics
-from mnist_trials.training.models import prepare_model
-from mnist_trials.training.stepper import gradient_limits
+from mnist_trials.training.measures.losses import as_metrics, checked_loss
+from mnist_trials.training.measures.metrics import Untouched, Weighted, is_metric_object, trial_metrics
+from mnist_trials.training.torch_models.models import prepare_model
+from mnist_trials.training.torch_models.stepper import gradient_limits
 from mnist_trials.training.trial import Trial
 
 StepName = Literal["train", "evaluate"]

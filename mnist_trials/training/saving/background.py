@@ -11,8 +11,8 @@ from mnist_trials.clock import Clock
 from mnist_trials.errors import CheckpointError
 from mnist_trials.records import CheckpointInfo
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.serving import Serving
-from mnist_trials.training.writing import Writing
+from mnist_trials.training.saving.serving import Serving
+from mnist_trials.training.saving.writing import Writing
 
 PAUSES: tuple[float, ...] = (2.0, 8.0, 25.0, 75.0)
 """Seconds between the tries of a save."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 from mnist_trials.errors import DataError, TrialError
-from mnist_trials.training.feeds import Feed, Share
+from mnist_trials.training.data.feeds import Feed, Share
 from mnist_trials.training.periods import Position
 from mnist_trials.units import Batch, Epoch, Unit
 

@@ -10,13 +10,13 @@ import torch
 from typing_extensions import override
 
 from mnist_trials.clock import Clock
-from mnist_trials.training.feeds import Share
+from mnist_trials.training.data.feeds import Share
 from mnist_trials.training.learning import LookUp, Steps
-from mnist_trials.training.losses import as_metrics, checked_loss
-from mnist_trials.training.metrics import Untouched, without_weights
-from mnist_trials.training.padding import BySample
-from mnist_trials.training.schedule import Schedules
-from mnist_trials.training.stepper import Stepper
+from mnist_trials.training.measures.losses import as_metrics, checked_loss
+from mnist_trials.training.measures.metrics import Untouched, without_weights
+from mnist_trials.training.torch_models.padding import BySample
+from mnist_trials.training.torch_models.schedule import Schedules
+from mnist_trials.training.torch_models.stepper import Stepper
 
 if TYPE_CHECKING:
     from mnist_trials.training.guard import LossGuard

@@ -1,0 +1,1 @@
+"""`compile: program`: torch modules trained and evaluated by captured programs."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a training: what each rank gives, written while training goes on, and found again."""

@@ -1,0 +1,1 @@
+"""Torch modules and what trains them, batch by batch."""
