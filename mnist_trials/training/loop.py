@@ -61,7 +61,9 @@ class TrainingLoop:
         self._total_batches = total_batches(settings, session.stream)
         self._next_progress = clock.monotonic()  # at the first batch: how long training will be is known from then on
         self._training_seconds = 0.0  # in the open reporting period
-        self._snapshot_seconds = 0.0  # in which what is to be saved was copied
+        self._snapshot_seconds = 0.0  # of these, copying what is to be saved
+        self._data_seconds = 0.0  # of these, waiting for batches
+        self._save_seconds = 0.0  # of these, waiting for saves
         self._judge = Judge(session)
         context = session.context
         self._ranks = context.execution.ranks
@@ -242,29 +244,32 @@ class TrainingLoop:
         self._guard.check()
         metrics = session.training_metrics.finish()
         self._guard.reset()
+        self._take_waits()
         if session.settings.profiling:
             batches = session.position.batches - session.position.reported
             metrics["profiling_batches_per_second"] = batches / max(self._training_seconds, 1e-9)
-            metrics["profiling_data_seconds"] = self._steps.data_seconds
+            metrics["profiling_data_seconds"] = self._data_seconds
             metrics["profiling_snapshot_seconds"] = self._snapshot_seconds
-            metrics["profiling_save_wait_seconds"] = self._saver.waited
+            metrics["profiling_save_wait_seconds"] = self._save_seconds
         session.position.reported = session.position.batches
         self._reporter.trained(session.position, self._epochs(), metrics, self._training_seconds)
-        self._take_waits()
-        self._training_seconds = self._snapshot_seconds = 0.0
+        self._training_seconds = self._snapshot_seconds = self._data_seconds = self._save_seconds = 0.0
         self._agree()  # train_batch may have ended training by a callback
 
     def _take_waits(self) -> None:
         """Book for what training has waited since it was last asked."""
         total = self._accounts.performance
-        total.input_wait += self._steps.data_seconds
-        total.checkpoints += self._saver.waited
+        data, saves = self._steps.data_seconds, self._saver.waited
         self._steps.data_seconds = self._saver.waited = 0.0
+        total.input_wait += data
+        total.checkpoints += saves
+        self._data_seconds += data
+        self._save_seconds += saves
 
     def account(self) -> None:
-        """At the end of the run, however it ends: write down how much it has trained in how much time."""
+        """Write down how much this run has trained in how much time: with every checkpoint, and however it ends."""
         self._take_waits()
-        self._accounts.close()
+        self._accounts.write()
 
     def _validate(self) -> None:
         session = self.session
@@ -319,6 +324,7 @@ class TrainingLoop:
         self.checkpoint = info.uuid
         self._saved.append((info.batches, info.uuid))
         self._reporter.saved(info)
+        self.account()
         self._call("on_checkpoint_saved", info.uuid)
 
     def finish_save(self) -> None:

@@ -158,6 +158,26 @@ def test_a_run_that_fails_is_written_down_too(lab: Lab, clock: ByHand) -> None:
     assert document(lab)["batches"] == 3
 
 
+def test_every_checkpoint_writes_down_what_was_done_until_then(lab: Lab, clock: ByHand) -> None:
+    class Watched(Timed):
+        def build_callbacks(self) -> list[mt.Callback]:
+            class Seen(mt.Callback):
+                def on_checkpoint_saved(self, checkpoint: str) -> None:
+                    found.append(document(lab))
+
+            return [Seen()]
+
+    found: list[Any] = []
+    fit(lab, clock, 10, trial=Watched, config={"min_checkpoint_period": {"batches": 4}})
+    assert len(found) == 3
+    for seen, saved in zip(found, (4, 8, 10), strict=True):  # a save is told while training goes on
+        assert seen["runs"] == 1
+        assert saved <= seen["batches"] <= 10
+        assert seen["training_seconds"] == seen["batches"] * (INPUT + STEP)
+        assert seen["input_wait_seconds"] == seen["batches"] * INPUT
+    assert document(lab)["training_seconds"] == 10 * (INPUT + STEP)
+
+
 @pytest.mark.parametrize(("share", "suspected"), [(1 / 3, False), (1 / 2, True)])
 def test_an_input_that_takes_more_than_a_third_of_training_is_suspected(
     lab: Lab, clock: ByHand, share: float, suspected: bool

@@ -27,8 +27,11 @@ class Accounts:
         self.performance = context.performance
         self._session = session
         self._clock = clock
-        self._began = clock.monotonic()
-        self._batches, self._records = session.position.batches, session.position.records
+        # Which second, batch and sample would have been the first of this run.
+        self._began = clock.monotonic() - self.performance.seconds
+        self._first_batch = session.position.batches - self.performance.batches
+        self._first_sample = session.position.records - self.performance.samples
+        self._told = False
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -39,15 +42,17 @@ class Accounts:
         finally:
             self._began += self._clock.monotonic() - started
 
-    def close(self) -> None:
-        """The run has ended: write it down, on rank 0. A file that cannot be written is told, and no more."""
+    def write(self) -> None:
+        """Write down what was done until now, on rank 0. A file that cannot be written is told once, and no more."""
         position, performance, context = self._session.position, self.performance, self._session.context
-        performance.seconds += self._clock.monotonic() - self._began
-        performance.batches += position.batches - self._batches
-        performance.samples += position.records - self._records
+        performance.seconds = self._clock.monotonic() - self._began
+        performance.batches = position.batches - self._first_batch
+        performance.samples = position.records - self._first_sample
         if context.rank != 0:
             return
         try:
             performance.write()
         except OSError as error:
-            context.notice(f"The trial's performance could not be written down: {error}.")
+            if not self._told:
+                context.notice(f"The trial's performance could not be written down: {error}.")
+            self._told = True
