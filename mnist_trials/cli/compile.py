@@ -47,8 +47,7 @@ def compile_programs(call: Invocation, wanted: Wanted, **options: Any) -> int:
             "there is nothing to compile: the entrypoint is a command, and programs are made of the steps of a Trial. "
             "Name the class as 'entrypoint: module:Class'."
         )
-    found, died = _made(call, submission, wanted)
-    error = died or (ErrorInfo(**found["error"]) if "error" in found else None)
+    found, error = _first_made(call, submission, wanted)
     if error is not None:
         return tell_trial(error, "the config is valid, but its trial cannot be compiled", call.screen, _INVALID)
     return _tell(call, submission, wanted, found)
@@ -72,8 +71,26 @@ def _folder(name: str | None, export: str | None) -> Path | None:
     return folder
 
 
-def _made(call: Invocation, submission: Submission, wanted: Wanted) -> tuple[dict[str, Any], ErrorInfo | None]:
-    """What the process found that made the programs; or how it died."""
+def _first_made(call: Invocation, submission: Submission, wanted: Wanted) -> tuple[dict[str, Any], ErrorInfo | None]:
+    """What is made of the first hyperparameters that the trial does not refuse; or what is wrong."""
+    from mnist_trials.cli.rehearsal import refused, told_refused, tries
+
+    found: dict[str, Any] = {}
+    error: ErrorInfo | None = None
+    for number in tries(submission):
+        if error is not None:
+            call.screen.warn(f"warning: {told_refused(number - 1, error)}")
+        found, died = _made(call, submission, wanted, number)
+        error = died or (ErrorInfo(**found["error"]) if "error" in found else None)
+        if not refused(error):
+            break
+    return found, error
+
+
+def _made(
+    call: Invocation, submission: Submission, wanted: Wanted, number: int
+) -> tuple[dict[str, Any], ErrorInfo | None]:
+    """What the process found that made the programs of trial `number`; or how it died."""
     from mnist_trials.cli.rehearsal import rehearsal
     from mnist_trials.experiment.home import VARIABLE
 
@@ -95,6 +112,7 @@ def _made(call: Invocation, submission: Submission, wanted: Wanted) -> tuple[dic
         task,
         environment={VARIABLE: str(call.home)},
         slot=plan.slot if compiles else None,
+        number=number,
         compile="program" if compiles else False,
     ) as trying:
         died = trying.run(lambda event: None)

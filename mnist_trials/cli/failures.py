@@ -47,8 +47,11 @@ def tell_interrupt(screen: Screen) -> int:
 def tell_trial(error: ErrorInfo, what: str, screen: Screen, status: int) -> int:
     """An exception of the user's own code: `what` failed, and the traceback last."""
     screen.warn(f"{PROGRAM}: error: {what}: {error.type}: {error.message}")
-    if error.traceback:
-        screen.warn(error.traceback.rstrip())
+    shown = error.traceback.rstrip()
+    kind, _, message = shown.partition(": ")
+    said = "\n" not in kind and message == error.message  # of an error that has no line: it is the sentence above
+    if shown and not said:
+        screen.warn(shown)
     return _end({"error": error.message, "type": error.type, "traceback": error.traceback}, screen, status)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_trials.cli.program_files import Written
-from mnist_trials.cli.rehearsal import Quiet, on_fake_data, task_of, tell_found
+from mnist_trials.cli.rehearsal import on_fake_data, task_of, tell_found
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.errors import MnistTrialsError, PluginError
 from mnist_trials.plugin import PARTS, ArrayKind, Channel, Lowered, Refused, WorkerSpec, get_plugins
+from mnist_trials.plugin.launcher import Quiet
 
 if TYPE_CHECKING:
     from mnist_trials.programs.graph import Graph

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from typing_extensions import override
-
 from mnist_trials.config import PluginChoice, sample, trial_seed
-from mnist_trials.events import Event, StopRequest, WorkersExited
+from mnist_trials.config.space import points
+from mnist_trials.errors import InvalidHP
+from mnist_trials.events import Event, WorkersExited
 from mnist_trials.experiment.stand_in import stand_in
 from mnist_trials.experiment.submission import Submission
-from mnist_trials.plugin import Channel, WorkerSpec, get_plugins, python_of
+from mnist_trials.plugin import WorkerSpec, get_plugins, python_of
 from mnist_trials.records import ErrorInfo, Slot
 
 FAKEABLE = "mnist_trials.mnist.data"
@@ -29,6 +29,7 @@ FAKEABLE = "mnist_trials.mnist.data"
 _TASK = "task.json"
 _FOUND = "found.json"
 _LOG_LINES = 30
+_TRIES = 4
 
 
 @final
@@ -76,22 +77,46 @@ def rehearsal(
     *,
     environment: Mapping[str, str] | None = None,
     slot: Slot | None = None,
+    number: int = 1,
     **changes: Any,
 ) -> Iterator[Rehearsal]:
     """Prepare to have `target`, a function of (WorkerSpec, Channel) as `module:name`, called in a process of its own.
 
     `task` is what `task_of` gives there, with the config's choice of a backend as "backend". `changes` are keys of the
-    config that are other there, `environment` has further variables, and `slot` is one to be like.
+    config that are other there, `environment` has further variables, `slot` is one to be like, and `number` that of the
+    trial whose hyperparameters it has.
 
     Raises:
         PluginError: nothing can stand in for the config's backend here.
     """
     with tempfile.TemporaryDirectory(prefix="mnist-trials-rehearsal-") as name:
         folder = Path(name)
-        spec = _spec(submission, folder, target, changes, environment or {}, slot)
+        spec = _spec(submission, folder, target, changes, environment or {}, slot, number)
         given = {**task, "backend": submission.loaded.config.backend.to_dict()}
         (folder / _TASK).write_text(json.dumps(given), encoding="utf-8")
         yield Rehearsal(folder, spec, spec.slot.backend)
+
+
+def tries(submission: Submission) -> Iterator[int]:
+    """The numbers of the trials to be tried one after the other, as long as their hyperparameters are refused.
+
+    A trial of a search that raises InvalidHP is replaced by another one, so it is no mistake of the config.
+    """
+    distinct = points(submission.loaded.config.hyperparameters)
+    yield from range(1, 1 + min(_TRIES, _TRIES if distinct is None else distinct))
+
+
+def refused(error: ErrorInfo | None) -> bool:
+    """Whether it is an InvalidHP that a trial ended with."""
+    return error is not None and error.type == InvalidHP.__name__
+
+
+def told_refused(number: int, error: ErrorInfo) -> str:
+    """What to say of hyperparameters that the trial refuses, where others are tried."""
+    return (
+        f"the trial refuses the hyperparameters that trial {number} would have (InvalidHP: {error.message}); a search "
+        "replaces them by others, and so does this"
+    )
 
 
 def task_of(spec: WorkerSpec) -> dict[str, Any]:
@@ -120,19 +145,6 @@ def on_fake_data(spec: WorkerSpec, fake: bool | Mapping[str, int] = True) -> Wor
     return replace(spec, config=config)
 
 
-@final
-class Quiet(Channel):
-    """Nobody hears what is said, and nobody asks for anything."""
-
-    @override
-    def emit(self, event: Event) -> None:
-        return
-
-    @override
-    def stop_requested(self) -> StopRequest | None:
-        return None
-
-
 def _spec(
     submission: Submission,
     folder: Path,
@@ -140,6 +152,7 @@ def _spec(
     changes: Mapping[str, Any],
     environment: Mapping[str, str],
     like: Slot | None,
+    number: int,
 ) -> WorkerSpec:
     config = submission.loaded.config
     choice, backend = stand_in(get_plugins(), config.backend)
@@ -157,8 +170,8 @@ def _spec(
         size=1,
         slots=(slot,),
         config=document,
-        hparams=sample(config.hyperparameters, config.experiment_seed, 1),
-        seed=trial_seed(config.experiment_seed, 1),
+        hparams=sample(config.hyperparameters, config.experiment_seed, number),
+        seed=trial_seed(config.experiment_seed, number),
         context_dir=str(submission.context),
         trial_dir=str(folder),
         log_path=str(folder / "log.txt"),

@@ -11,7 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-from mnist_trials.cli.rehearsal import Quiet, chosen, on_fake_data, rehearsal, task_of, tell_found
+from mnist_trials.cli.rehearsal import (
+    chosen,
+    on_fake_data,
+    refused,
+    rehearsal,
+    task_of,
+    tell_found,
+    told_refused,
+    tries,
+)
 from mnist_trials.config import ExperimentConfig, PluginChoice
 from mnist_trials.errors import PluginError
 from mnist_trials.events import (
@@ -27,6 +36,7 @@ from mnist_trials.experiment.slots import AUTO
 from mnist_trials.experiment.submission import Submission
 from mnist_trials.plugin import Channel, WorkerSpec, get_plugins, own_options
 from mnist_trials.plugin.inspection import Inspection, layer_of, names_of
+from mnist_trials.plugin.launcher import Quiet
 from mnist_trials.records import ErrorInfo, MetricValues
 
 
@@ -45,6 +55,7 @@ class Findings:
     checkpoint_bytes: int = 0
     error: ErrorInfo | None = None
     traced: dict[str, Any] = field(default_factory=dict)  # see `_trace`
+    refused: list[str] = field(default_factory=list)  # what was said of hyperparameters that were tried before
 
     def note(self, event: Event) -> None:
         """Take up what `event` says."""
@@ -70,12 +81,28 @@ def try_out(submission: Submission) -> Findings:
     All of it happens in a folder that is removed afterwards. Random images take the place of real data where the
     trial's own come from mnist_trials.mnist.
 
+    Hyperparameters that the trial refuses (InvalidHP) are replaced, as a search does it, by others, a few times.
+
     Raises:
         PluginError: nothing can stand in for the config's backend here.
     """
+    before: list[str] = []
+    findings = Findings()
+    for number in tries(submission):
+        if findings.error is not None:
+            before.append(told_refused(number - 1, findings.error))
+        findings = _try_out(submission, number)
+        if not refused(findings.error):
+            break
+    findings.refused = before
+    return findings
+
+
+def _try_out(submission: Submission, number: int) -> Findings:
+    """With the hyperparameters of trial `number`."""
     findings = Findings()
     # What is compiled ahead of time is what `compile` tries.
-    with rehearsal(submission, f"{__name__}:run", {}, compile=False) as trying:
+    with rehearsal(submission, f"{__name__}:run", {}, number=number, compile=False) as trying:
         findings.backend = trying.on
         died = trying.run(findings.note)
         findings.error = findings.error or died

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnist_trials.cli.command import Command, Invocation
@@ -11,10 +12,12 @@ from mnist_trials.cli.report import hint
 from mnist_trials.cli.running import add_config
 from mnist_trials.cli.screen import metrics_text
 from mnist_trials.cli.tracing import lines_of
+from mnist_trials.errors import InvalidHP
 
 if TYPE_CHECKING:
     from mnist_trials.cli.trial_check import Findings
     from mnist_trials.experiment.submission import Submission
+    from mnist_trials.records import ErrorInfo
 
 _INVALID = 2
 
@@ -33,9 +36,23 @@ def validate(call: Invocation, **options: Any) -> int:
     from mnist_trials.cli.trial_check import try_out
 
     findings = try_out(submission)
+    for warning in findings.refused:
+        call.screen.warn(f"warning: {warning}")
     if findings.error is not None:
-        return tell_trial(findings.error, "the config is valid, but its trial fails", call.screen, _INVALID)
+        return tell_trial(findings.error, what_fails(findings.refused, findings.error), call.screen, _INVALID)
     return _tell(call, submission, findings)
+
+
+def what_fails(refused: Sequence[str], error: ErrorInfo) -> str:
+    """What to say before `error`, after hyperparameters were `refused`."""
+    if error.type != InvalidHP.__name__:
+        return "the config is valid, but its trial fails"
+    if not refused:
+        return "the config is valid, but its trial refuses its hyperparameters"
+    return (
+        f"the config is valid, but its trial refuses the hyperparameters of all {len(refused) + 1} trials "
+        "of the search that were tried; narrow the ranges under 'hyperparameters'. The last"
+    )
 
 
 def _tell_command(call: Invocation, submission: Submission) -> int:
@@ -62,7 +79,7 @@ def _tell(call: Invocation, submission: Submission, findings: Findings) -> int:
         "operations_missing": {name: findings.traced.get(key) for name, key in _LACKS.items()},
     }
     if call.screen.json:
-        call.screen.document(_document(submission, trial))
+        call.screen.document(_document(submission, trial, findings.refused))
         return 0
     asked = submission.loaded.config.backend.name
     stands_in = "" if asked in ("auto", findings.backend) else f", in place of {asked}"
@@ -82,9 +99,14 @@ _LACKS = {"backend": "target", "operations": "lacks", "unknown_because": "untold
 """What the document calls what was found out about the operations that a backend lacks."""
 
 
-def _document(submission: Submission, trial: dict[str, Any] | None) -> dict[str, Any]:
+def _document(submission: Submission, trial: dict[str, Any] | None, refused: Sequence[str] = ()) -> dict[str, Any]:
     loaded = submission.loaded
-    return {"valid": True, "warnings": submission.warnings, "trial": trial, "config": loaded.config.to_dict()}
+    return {
+        "valid": True,
+        "warnings": [*submission.warnings, *refused],
+        "trial": trial,
+        "config": loaded.config.to_dict(),
+    }
 
 
 COMMANDS = (

@@ -23,6 +23,7 @@ from typing import final
 from mnist_trials.clock import Clock
 from mnist_trials.errors import PluginError, StoreError
 from mnist_trials.events import Event, ProgressReported, WorkersExited
+from mnist_trials.experiment import notices
 from mnist_trials.experiment.conclusion import conclude
 from mnist_trials.experiment.decisions import Decisions
 from mnist_trials.experiment.disk import DiskWatch
@@ -40,7 +41,7 @@ from mnist_trials.experiment.trials import Trials
 from mnist_trials.experiment.validations import UnknownMetric
 from mnist_trials.experiment.workers import SpecMaker
 from mnist_trials.plugin import Launcher
-from mnist_trials.records import ExperimentState, Outcome, Slot, TrialState
+from mnist_trials.records import ExperimentState, Outcome, TrialState
 from mnist_trials.store import Store
 from mnist_trials.store.rows import RunRow
 from mnist_trials.testing.faults import fault_point
@@ -118,7 +119,7 @@ class Controller:
             return self._fail(str(error))
         except (OSError, StoreError) as error:
             self._abandon()
-            raise OutOfOrder(_out_of_order(self._experiment_id, error)) from error
+            raise OutOfOrder(notices.out_of_order(self._experiment_id, error)) from error
         except BaseException:
             self._abandon()
             raise
@@ -162,7 +163,7 @@ class Controller:
         if self._trials.first_ready() is not None:
             return False
         if not self._trials.all_heirs():
-            raise PluginError(_at_a_loss(self._search.name, sorted(self._trials.resting)))
+            raise PluginError(notices.at_a_loss(self._search.name, sorted(self._trials.resting)))
         with self._ledger.step() as step:
             self._decisions.give_up_waiting(step)
         return False
@@ -185,7 +186,12 @@ class Controller:
                 return
             trial.runs += 1
             trial.row = replace(trial.row, state=TrialState.STARTING, message="")
-            trial.run = _new_run(trial, slots, step.transaction.time)
+            trial.run = RunRow(
+                trial_id=trial.row.trial_id,
+                run=trial.runs,
+                slots=tuple(slot.id for slot in slots),
+                started=step.transaction.time,
+            )
             step.transaction.put_trial(trial.row)
             step.transaction.put_run(self._experiment_id, trial.run)
         trial.slots = slots
@@ -293,8 +299,8 @@ class Controller:
         remover.drain(PATIENCE_SECONDS, lambda: self._signals > 1)
         self._note_removed()
         left = (
-            _not_verified(verifier.pending, verifier.cause),
-            _not_removed(self._experiment_id, remover.pending, remover.cause),
+            notices.not_verified(verifier.pending, verifier.cause),
+            notices.not_removed(self._experiment_id, remover.pending, remover.cause),
         )
         for message in filter(None, left):
             with self._store.transaction() as transaction:
@@ -388,60 +394,3 @@ class Controller:
             self._orders.kill_by_signal()
             if not self._busy:
                 raise KeyboardInterrupt  # out of the trial that runs in this thread
-
-
-def _new_run(trial: LiveTrial, slots: Sequence[Slot], time: float) -> RunRow:
-    return RunRow(
-        trial_id=trial.row.trial_id,
-        run=trial.runs,
-        outcome=None,
-        start_batches=0,
-        batches=0,
-        backend="",
-        device="",
-        slots=tuple(slot.id for slot in slots),
-        exit_codes=(),
-        error=None,
-        started=time,
-        ended=None,
-    )
-
-
-def _at_a_loss(searcher: str, resting: Sequence[int]) -> str:
-    shown = ", ".join(map(str, resting[:10])) + (f" and {len(resting) - 10} more" if len(resting) > 10 else "")
-    return (
-        f"The searcher '{searcher}' is at a loss: it has paused every trial that is left ({shown}), and it has neither "
-        "resumed one, nor created one, nor shut down."
-    )
-
-
-def _not_verified(left: int, cause: str) -> str:
-    if not left:
-        return ""
-    what = "1 checkpoint is" if left == 1 else f"{left} checkpoints are"
-    why = f" ({cause.rstrip('.')})" if cause else ""
-    return (
-        f"{what} not verified yet{why}; those before stay, and the next controller of an experiment in this home goes "
-        "on with it"
-    )
-
-
-def _not_removed(experiment_id: int, left: int, cause: str) -> str:
-    if not left:
-        return ""
-    what = "1 checkpoint that was given up is" if left == 1 else f"{left} checkpoints that were given up are"
-    why = f" ({cause.rstrip('.')})" if cause else ""
-    return (
-        f"{what} not deleted yet{why}; the next controller of an experiment in this home goes on with it, or "
-        f"`mnist-trials delete {experiment_id}`"
-    )
-
-
-def _out_of_order(experiment_id: int, error: OSError | StoreError) -> str:
-    what = str(error).rstrip(".")
-    if isinstance(error, OSError) and error.strerror:
-        what = error.strerror + (f" ({error.filename})" if error.filename else "")
-    return (
-        f"The controller cannot go on: {what}. Its workers were ended; when this is put right, "
-        f"`mnist-trials activate {experiment_id}` goes on from the latest checkpoints."
-    )

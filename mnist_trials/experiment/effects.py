@@ -10,13 +10,14 @@ from mnist_trials.config import ExperimentConfig, trial_seed
 from mnist_trials.errors import PluginError
 from mnist_trials.experiment.followers import Followers
 from mnist_trials.experiment.ledger import Step
-from mnist_trials.experiment.live import LiveTrial, new_row
+from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.measure import Measure
 from mnist_trials.experiment.search import Search
 from mnist_trials.experiment.trials import Trials
 from mnist_trials.experiment.wording import Question
 from mnist_trials.plugin.searcher import Action, Create, Pause, Resume, Shutdown, Stop
 from mnist_trials.records import ErrorInfo, TrialState
+from mnist_trials.store.rows import TrialRow
 
 RESTING = "paused by the searcher"
 
@@ -106,14 +107,17 @@ class Effects:
         if self._search.shut_down:
             raise self._misuse("create a trial", "after it has shut down")
         trial_id = self._trials.created + 1
-        row = new_row(
-            self._experiment_id, trial_id, self._search.hparams(action, trial_id), trial_seed(self._seed, trial_id)
+        row = TrialRow(
+            experiment_id=self._experiment_id,
+            trial_id=trial_id,
+            state=TrialState.QUEUED,
+            hparams=self._search.hparams(action, trial_id),
+            seed=trial_seed(self._seed, trial_id),
+            until=action.until,
+            source_trial=action.source,
+            source_batches=0 if action.source is None else self._judged(step, action.source),
         )
-        judged = 0 if action.source is None else self._judged(step, action.source)
-        trial = LiveTrial(
-            replace(row, until=action.until, source_trial=action.source, source_batches=judged),
-            can_hold=self._can_hold,
-        )
+        trial = LiveTrial(row, can_hold=self._can_hold)
         step.transaction.put_trial(trial.row)
         if action.source is not None:
             self._inherit(step, trial)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from mnist_trials.events import GoOn, StopRequest
 from mnist_trials.plugin.launcher import WorkerHandle
-from mnist_trials.records import ErrorInfo, Outcome, Slot, TrialState
+from mnist_trials.records import ErrorInfo, Outcome, Slot
 from mnist_trials.store.rows import RunRow, TrialRow
 
 
@@ -137,29 +137,3 @@ class LiveTrial:
 
 
 _AS_FAR = "it has trained as far as the searcher wants"
-
-
-def new_row(experiment_id: int, trial_id: int, hparams: dict[str, Any], seed: int) -> TrialRow:
-    """A trial that has just been made."""
-    return TrialRow(
-        experiment_id=experiment_id,
-        trial_id=trial_id,
-        state=TrialState.QUEUED,
-        hparams=hparams,
-        seed=seed,
-        batches=0,
-        epochs=0.0,
-        records=0,
-        total_batches=None,
-        restarts=0,
-        stopped_early=False,
-        dataset="",
-        dataset_fallback=False,
-        best_metric=None,
-        best_batches=None,
-        best_metrics={},
-        best_checkpoint=None,
-        latest_checkpoint=None,
-        error=None,
-        message="",
-    )

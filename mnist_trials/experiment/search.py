@@ -11,7 +11,7 @@ from mnist_trials.config import ExperimentConfig, sample
 from mnist_trials.errors import PluginError
 from mnist_trials.experiment.wording import Question, check
 from mnist_trials.plugin.searcher import Action, Create, Searcher, SearcherContext
-from mnist_trials.store.writer import Transaction
+from mnist_trials.store.transaction import Transaction
 
 _CHARACTERS_PER_DECISION = 1000  # of a snapshot: so much more than a decision takes is not written for each
 

@@ -22,7 +22,7 @@ from mnist_trials.experiment.entrypoint import check_entrypoint
 from mnist_trials.experiment.home import ExperimentFiles, last_number, resolve_home
 from mnist_trials.experiment.machinery import DEFAULT_STORAGE, Workshop
 from mnist_trials.experiment.modes import named, option_of, require_checkpoint
-from mnist_trials.experiment.slots import is_one_process
+from mnist_trials.experiment.slots import AUTO, is_one_process
 from mnist_trials.experiment.snapshot import take_snapshot
 from mnist_trials.experiment.staging import staging
 from mnist_trials.experiment.stand_in import absence
@@ -55,7 +55,7 @@ class Submission:
     def warnings(self) -> tuple[str, ...]:
         """What a person should hear of before it runs."""
         found = _one_trial(self.loaded.config) if self.options.get("test") else _few_points(self.loaded)
-        spread = (*_run_once(self.loaded), *_shards_nothing(self.loaded))
+        spread = (*_run_once(self.loaded), *_shards_nothing(self.loaded, self.options, self.absent))
         absent = () if self.absent is None else (f"{self.absent}; it is checked as far as that goes without.",)
         return (*self.loaded.warnings, *absent, *spread, *found)
 
@@ -189,11 +189,13 @@ def _run_once(loaded: Loaded) -> Iterator[str]:
         yield str(loaded.problem("entrypoint", what))
 
 
-def _shards_nothing(loaded: Loaded) -> Iterator[str]:
+def _shards_nothing(loaded: Loaded, options: Mapping[str, Any], absent: str | None) -> Iterator[str]:
     """What to say where parameters are to be split over slots that split the data, and a trial has one of these."""
     config = loaded.config
-    data = config.resources.slots_per_trial if config.mesh is None else config.mesh.data
-    if config.shard and (data == 1 or not _uses_all_slots(config)):
+    if not config.shard:
+        return
+    data = _slots_of(config, options, absent) if config.mesh is None else config.mesh.data
+    if data == 1 or not _uses_all_slots(config):
         yield str(
             loaded.problem(
                 "shard",
@@ -201,6 +203,18 @@ def _shards_nothing(loaded: Loaded) -> Iterator[str]:
                 "has one. 'resources.slots_per_trial', or 'data' of 'mesh', gives it more.",
             )
         )
+
+
+def _slots_of(config: ExperimentConfig, options: Mapping[str, Any], absent: str | None) -> int | str:
+    """The slots of a trial; where they are `auto`, as many as there are now, if they are of this machine."""
+    if config.resources.slots_per_trial != AUTO or absent is not None:
+        return config.resources.slots_per_trial
+    workshop = Workshop(get_plugins(), config, options)
+    launcher = workshop.launcher()
+    if launcher.leaves_machine:
+        return AUTO
+    name, backend = workshop.backend(launcher)
+    return workshop.offer(name, backend, launcher).per_trial
 
 
 def _one_trial(config: ExperimentConfig) -> Iterator[str]:

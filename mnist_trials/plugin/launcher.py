@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, final
 
+from typing_extensions import override
+
 from mnist_trials.events import Event, GoOn, Request, StopRequest
 from mnist_trials.records import Mode, Slot
 
@@ -97,6 +99,19 @@ class Channel(ABC):
         Where there is no controller, nobody says no.
         """
         return GoOn()
+
+
+@final
+class Quiet(Channel):
+    """Nobody hears what is said, and nobody asks for anything."""
+
+    @override
+    def emit(self, event: Event) -> None:
+        return
+
+    @override
+    def stop_requested(self) -> StopRequest | None:
+        return None
 
 
 Deliver = Callable[[Event], None]

@@ -10,8 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -44,20 +43,6 @@ class Scratch:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A `Scratch` for the time of a `with` block.
-
-    Raises:
-        OSError: no folder can be made.
-    """
-    scratch = Scratch()
-    try:
-        yield scratch.path
-    finally:
-        scratch.remove()
 
 
 def _sweep(place: Path) -> None:

@@ -14,7 +14,7 @@ from mnist_trials.errors import ProgramError
 from mnist_trials.programs.graph import Graph
 from mnist_trials.programs.optimizing import Updating
 from mnist_trials.programs.program import Program
-from mnist_trials.programs.specs import TensorSpec
+from mnist_trials.programs.specs import TensorSpec, device_of
 from mnist_trials.programs.steps import Clipping, Forward, Steps, rate_names
 from mnist_trials.programs.tracing import names_of
 
@@ -56,15 +56,24 @@ def capture(
     Raises:
         ProgramError: `function` does what no program can; the text names the line and says what to do.
     """
-    specs = {key: _spec(value) for key, value in inputs.items()}
     title: str = name or getattr(function, "__name__", None) or type(function).__name__
+    if not callable(function):
+        raise ProgramError(f"mt.capture takes a function first, not {function!r}.")
+    specs = _specs(title, inputs)
+    if optimizer is None and (max_gradient_norm, max_gradient_value) != (None, None):
+        raise ProgramError(
+            f"The program '{title}' has no optimizer, so that max_gradient_norm and max_gradient_value have no effect: "
+            "leave them out, or name the optimizer."
+        )
 
     def forward(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor | None, dict[str, torch.Tensor]]:
         outputs = _named_outputs(title, function(**tensors))
         return outputs.get("loss"), outputs
 
-    clipping = Clipping(max_gradient_value, max_gradient_norm)
-    return Recipe(title, forward, specs, model, optimizer, clipping).program(torch.device(device))
+    clipping = Clipping(
+        _limit("max_gradient_value", max_gradient_value), _limit("max_gradient_norm", max_gradient_norm)
+    )
+    return Recipe(title, forward, specs, model, optimizer, clipping).program(device_of(device))
 
 
 @final
@@ -142,13 +151,13 @@ class Recipe:
     def _with_gradients(self, wrt: Sequence[str]) -> Program:
         steps = Steps(self.model, self.forward, self.inputs)
         known = [*steps.parameters, *(name for name, spec in self.inputs.items() if spec.dtype.is_floating_point)]
-        for name in wrt:
-            if name not in known:
-                close = get_close_matches(name, known, 1)
-                meant = f" Did you mean '{close[0]}'?" if close else ""
-                raise ProgramError(
-                    f"The program '{self.name}' has no gradient by '{name}'.{meant} It has by: {', '.join(known)}."
-                )
+        if unknown := [name for name in wrt if name not in known]:
+            close = [match for name in unknown for match in get_close_matches(name, known, 1)]
+            meant = f" Did you mean {' and '.join(map(repr, close))}?" if close else ""
+            raise ProgramError(
+                f"The program '{self.name}' has no gradient by {' and '.join(map(repr, unknown))}.{meant} It has by: "
+                f"{', '.join(known)}."
+            )
         return replace(self, name=f"{self.name}.grad", wrt=tuple(wrt)).program(torch.device("cpu"))
 
     def _gradients(self, steps: Steps, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -160,11 +169,44 @@ class Recipe:
         return {**outputs, **{f"grad.{name}": gradients[name] for name in self.wrt}}
 
 
+def _specs(program: str, inputs: object) -> dict[str, TensorSpec]:
+    """What the program takes, by name.
+
+    Raises:
+        ProgramError: it takes nothing, or something that is no tensor; the text lists all of it.
+    """
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise ProgramError(
+            f"The inputs of the program '{program}' are a dict of mt.TensorSpec (or tensors) by the names that its "
+            f"function has for them, such as {{'images': mt.TensorSpec((8, 784))}}; not {inputs!r}."
+        )
+    specs: dict[str, TensorSpec] = {}
+    wrong: list[str] = []
+    for name, value in inputs.items():
+        try:
+            specs[name] = _spec(value)
+        except (TypeError, ValueError, RuntimeError):
+            wrong.append(f"'{name}' is {value!r}")
+    if wrong:
+        raise ProgramError(
+            f"Inputs of the program '{program}' are no tensors: {'; '.join(wrong)}. Each is an mt.TensorSpec of a "
+            "shape without negative sizes and of a torch dtype, or a tensor or array like those to come."
+        )
+    return specs
+
+
 def _spec(value: Any) -> TensorSpec:
     if isinstance(value, TensorSpec):
+        torch.empty(value.shape, dtype=value.dtype, device="meta")  # raises where there is no such tensor
         return value
     spec = TensorSpec.of(torch.as_tensor(value))
     return TensorSpec(spec.shape, spec.dtype)
+
+
+def _limit(name: str, value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        raise ProgramError(f"{name} is a number above 0, not {value!r}.")
+    return value
 
 
 def _named_outputs(program: str, result: Any) -> dict[str, torch.Tensor]:

@@ -110,10 +110,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProgramError(f"There is no program in {folder}: {MANIFEST} cannot be read ({error}).") from error
+    if not isinstance(manifest, dict):
+        raise ProgramError(f"There is no program in {folder}: {MANIFEST} holds no map.")
     if manifest.get("version") != VERSION:
         raise ProgramError(
             f"The program in {folder} is of format version {manifest.get('version')}; this version reads {VERSION}."
         )
+    if missing := [key for key in ("signature", "weights", "settings", "sha256") if key not in manifest]:
+        raise ProgramError(f"The program in {folder} is damaged: {MANIFEST} has no {' and no '.join(missing)}.")
     return manifest
 
 

@@ -50,6 +50,12 @@ class Updating:
         """That of every group of parameters, as it is now."""
         return [float(group["lr"]) for group in self._optimizer.param_groups]
 
+    @property
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """The optimizer's own, those that there are."""
+        owned = (value for own in self._optimizer.state.values() for value in own.values())
+        return (value for value in owned if isinstance(value, torch.Tensor))
+
     def options(self) -> list[dict[str, Any]]:
         """The options of every group, which are constants of a program."""
         groups = self._optimizer.param_groups

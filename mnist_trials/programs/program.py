@@ -10,7 +10,7 @@ import torch
 
 from mnist_trials.errors import ProgramError
 from mnist_trials.programs.graph import Graph
-from mnist_trials.programs.specs import TensorSpec
+from mnist_trials.programs.specs import TensorSpec, device_of
 
 if TYPE_CHECKING:
     from mnist_trials.programs.session import ProgramSession
@@ -80,11 +80,13 @@ class Program:
             ProgramError: a name is missing or unknown, or a shape or dtype differs; the text lists them all.
         """
         self._require_detached("load_weights")
+        if not isinstance(weights, Mapping):
+            raise ProgramError(f"load_weights takes a dict of tensors by name, not {type(weights).__name__}.")
         wrong = [
             *(f"'{name}' is missing" for name in self._weights if name not in weights),
             *(f"'{name}' is none of its own" for name in weights if name not in self._weights),
             *(
-                f"'{name}' is {TensorSpec.of(weights[name])} and should be {TensorSpec.of(self._state[name])}"
+                f"'{name}' is {_described(weights[name])} and should be {TensorSpec.of(self._state[name])}"
                 for name in self._weights
                 if name in weights and not _alike(weights[name], self._state[name])
             ),
@@ -106,7 +108,7 @@ class Program:
         from mnist_trials.programs.session import ProgramSession
 
         self._require_detached("attach")
-        place = torch.device(device)
+        place = device_of(device)
         if place.type != self.graph.device:
             if self._elsewhere is None:
                 raise ProgramError(
@@ -130,6 +132,8 @@ class Program:
                 f"The program '{self.name}' was loaded, or has no loss: its gradients cannot be captured any more. "
                 "Capture a function that gives a loss."
             )
+        if isinstance(wrt, str) or not wrt:
+            raise ProgramError(f"grad takes a list of names of parameters or inputs, such as ['images']; not {wrt!r}.")
         derived = self._gradients(tuple(wrt))
         if derived._weights:
             derived.load_weights(self.weights)
@@ -178,5 +182,9 @@ class Program:
             )
 
 
-def _alike(given: torch.Tensor, own: torch.Tensor) -> bool:
-    return given.shape == own.shape and given.dtype is own.dtype
+def _described(value: object) -> str:
+    return str(TensorSpec.of(value)) if isinstance(value, torch.Tensor) else f"{value!r}"
+
+
+def _alike(given: object, own: torch.Tensor) -> bool:
+    return isinstance(given, torch.Tensor) and given.shape == own.shape and given.dtype is own.dtype

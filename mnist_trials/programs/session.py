@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import UserDict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, final
 
 import torch
+from typing_extensions import override
 
 from mnist_trials.errors import ProgramError
 from mnist_trials.programs.cache import Executable, ProgramCache
 from mnist_trials.programs.program import Program
-from mnist_trials.programs.specs import named, received, require_all
+from mnist_trials.programs.specs import taken
 
 Outputs = torch.Tensor | dict[str, torch.Tensor]
 """The output of a program that has one; else all of them by name."""
@@ -31,7 +34,7 @@ class ProgramSession:
     def __init__(self, program: Program, device: torch.device) -> None:
         self.device = device
         self.state: dict[str, torch.Tensor] = {}
-        self.settings = dict(program.settings)
+        self.settings: MutableMapping[str, float] = _Settings(program.name, program.settings)
         self._program = program
         self._executable: Executable | None = None
         self._tensors: list[torch.Tensor] = []  # state and what the program holds
@@ -113,12 +116,9 @@ class ProgramSession:
     def _checked(self, inputs: Any, by_name: Mapping[str, Any]) -> list[torch.Tensor]:
         """The inputs on the device, in order, settings among them."""
         program = self._program
-        given = named(program.name, program.graph.inputs, inputs, by_name)
-        require_all(program.name, program.inputs, given)
+        given = taken(program.name, program.graph.inputs, program.settings, inputs, by_name)
         return [
-            self._on_device(received(program.name, name, given[name], spec))
-            if name in given
-            else self._setting(name, spec.dtype)
+            self._on_device(given[name]) if name in given else self._setting(name, spec.dtype)
             for name, spec in program.graph.inputs.items()
         ]
 
@@ -140,6 +140,29 @@ class ProgramSession:
     def _named(self, outputs: list[torch.Tensor]) -> Outputs:
         names = self._program.graph.outputs
         return outputs[0] if len(outputs) == 1 else dict(zip(names, outputs, strict=True))
+
+
+@final
+class _Settings(UserDict[str, float]):
+    """Values by name, of the settings that a program has."""
+
+    def __init__(self, program: str, settings: Mapping[str, float]) -> None:
+        self._program = program
+        self._known = tuple(settings)
+        super().__init__(settings)
+
+    @override
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._known:
+            close = get_close_matches(name, self._known, 1)
+            meant = f" Did you mean '{close[0]}'?" if close else ""
+            raise ProgramError(
+                f"The program '{self._program}' has no setting '{name}'.{meant} It has: "
+                f"{', '.join(self._known) or 'none'}."
+            )
+        if isinstance(value, str) or not hasattr(value, "__float__"):
+            raise ProgramError(f"The setting '{name}' of the program '{self._program}' is a number, not {value!r}.")
+        self.data[name] = float(value)
 
 
 @final

@@ -75,6 +75,7 @@ class Steps:
         Raises:
             ProgramError: there is no loss to derive.
         """
+        _require_no_hooks({name: self.parameters[name] for name in wanted if name in self.parameters})
         leaves = {name: given[name].detach().requires_grad_() for name in wanted}
         with torch.enable_grad():  # type: ignore[no-untyped-call]
             loss, outputs = self._run(given, leaves)
@@ -135,6 +136,20 @@ def _require_same_buffers(model: torch.nn.Module, weights: Mapping[str, torch.Te
         )
 
 
+def has_hooks(parameter: torch.Tensor) -> bool:
+    """Whether functions are to be called with its gradient."""
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def _require_no_hooks(parameters: Mapping[str, torch.Tensor]) -> None:
+    if hooked := [name for name, parameter in parameters.items() if has_hooks(parameter)]:
+        raise ProgramError(
+            f"The parameters {', '.join(hooked)} have hooks (register_hook and the like), which a program would not "
+            "call. Do to the loss or to the learning rate of these parameters what they do to gradients, or use "
+            "`compile: true`."
+        )
+
+
 def gradient_of(name: str) -> str:
     """What the gradient of the parameter `name` is called in a program's state."""
     return f"{name}{SEPARATOR}{GRADIENT}"
@@ -147,8 +162,11 @@ def rate_names(groups: int) -> list[str]:
 
 def _scalar(loss: torch.Tensor | None) -> torch.Tensor:
     if loss is None or loss.numel() != 1:
-        shape = "nothing" if loss is None else f"a tensor of shape {list(loss.shape)}"
-        raise ProgramError(f"There is no loss to learn from: a single number is needed, the function gave {shape}.")
+        shape = "none" if loss is None else f"a tensor of shape {list(loss.shape)}"
+        raise ProgramError(
+            f"There is no loss to derive: a single number is needed, alone or as 'loss', the function gave {shape}. "
+            "Where gradients of an output are known, let it give (output * gradients).sum(), with them as an input."
+        )
     if not loss.requires_grad:
         raise ProgramError(
             "The loss does not depend on any parameter that requires gradients. Was it detached, or is the whole model "

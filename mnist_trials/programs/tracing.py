@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import fx
@@ -20,6 +20,12 @@ Traced = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 HELD: Final = "held."
 """What the names of tensors begin with that a function uses without being given them."""
 
+_RECURRENT: Final = "aten.mkldnn_rnn_layer"
+"""A layer of an LSTM as a whole, whose backward pass works within autograd only. Without, it is plain operations."""
+
+_SEEDING: Final = ("set_rng_state", "manual_seed", "seed")
+_DYNAMO: Final = Path(torch.__file__).parent / "_dynamo"
+_STANDARD: Final = Path(traceback.__file__).parent
 _OWN: Final = Path(__file__).parent.parent
 _NOT_THE_USERS: Final = (Path(torch.__file__).parent, _OWN / "programs", _OWN / "training")
 
@@ -42,13 +48,19 @@ def trace(
 
     def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         results = function(dict(zip(names, tensors, strict=True)))
-        outputs.extend(results)
+        outputs[:] = results
         return tuple(results.values())
 
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with telling_the_line(program), _quiet():
-        fakes = [mode.from_tensor(tensor.detach(), static_shapes=True) for tensor in given.values()]
-        module = make_fx(flat, _allow_non_fake_inputs=True)(*fakes)
+    def traced() -> fx.GraphModule:
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with telling_the_line(program), _quiet(), _random_state_left_alone(program):
+            fakes = [mode.from_tensor(tensor.detach(), static_shapes=True) for tensor in given.values()]
+            return make_fx(flat, _allow_non_fake_inputs=True)(*fakes)
+
+    module = traced()
+    if any(str(node.target).startswith(_RECURRENT) for node in module.graph.nodes):
+        with _plain_operations():
+            module = traced()
     held = _constants_as_inputs(module)
     _without_marks(module)
     module.graph.eliminate_dead_code()
@@ -113,9 +125,22 @@ def telling_the_line(program: str) -> Iterator[None]:
 
 def line_of(error: BaseException) -> str:
     """The innermost line of the user's own code on the way to `error`: file, number, and what stands there."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(Path(frame.filename).is_relative_to(p) for p in _NOT_THE_USERS)]
+    return _users(traceback.extract_tb(error.__traceback__))
+
+
+def _within_capture(stack: Sequence[traceback.FrameSummary]) -> Sequence[traceback.FrameSummary]:
+    last = max((index for index, frame in enumerate(stack) if frame.filename == __file__), default=0)
+    return stack[last:]
+
+
+def _users(frames: Sequence[traceback.FrameSummary]) -> str:
+    own = [frame for frame in frames if frame.line and not _is_not_the_users(Path(frame.filename))]
     return place_of(own[-1]) if own else "a step of the runtime"
+
+
+def _is_not_the_users(path: Path) -> bool:
+    standard = path.is_relative_to(_STANDARD) and "site-packages" not in path.parts
+    return standard or any(path.is_relative_to(folder) for folder in _NOT_THE_USERS)
 
 
 def place_of(frame: traceback.FrameSummary) -> str:
@@ -125,6 +150,45 @@ def place_of(frame: traceback.FrameSummary) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "no more is said")[:300]
+
+
+@contextmanager
+def _plain_operations() -> Iterator[None]:
+    """While torch takes none of the library oneDNN for what it could do without."""
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+@contextmanager
+def _random_state_left_alone(program: str) -> Iterator[None]:
+    """While nobody may set the state of torch's generator: in a program that would be done once, for the capture."""
+
+    def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            stack = traceback.extract_stack()[:-1]
+            if Path(stack[-1].filename).is_relative_to(_DYNAMO):  # which leaves it as it was
+                return function(*args, **kwargs)
+            raise ProgramError(
+                f"The program '{program}' cannot be captured: {_users(_within_capture(stack))} sets the state of "
+                "torch's random numbers (as torch.manual_seed, torch.random.fork_rng and torch.utils.checkpoint do; "
+                "the last takes preserve_rng_state=False where nothing in it is random). A program would do that once, "
+                "and not for each batch. Leave it out, or use `compile: true`."
+            )
+
+        return refuse
+
+    kept = {(place, name): getattr(place, name) for place in (torch, torch.random) for name in _SEEDING}
+    for (place, name), function in kept.items():
+        setattr(place, name, refusing(function))
+    try:
+        yield
+    finally:
+        for (place, name), function in kept.items():
+            setattr(place, name, function)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from mnist_trials.store.leasing import Holdings
 from mnist_trials.store.reader import Reader, open_reader
-from mnist_trials.store.writer import Store, Transaction, open_store
+from mnist_trials.store.transaction import Transaction
+from mnist_trials.store.writer import Store, open_store
 
 __all__ = ["Holdings", "Reader", "Store", "Transaction", "open_reader", "open_store"]

@@ -46,13 +46,13 @@ def read(connection: sqlite3.Connection) -> Holdings:
     finally:
         if own:
             connection.execute("ROLLBACK")
-    return Holdings(tuple(map(codec.lease_row, leases)), tuple(map(codec.waiting_row, waiting)))
+    return Holdings(tuple(map(codec.LEASES.record, leases)), tuple(map(codec.WAITING.record, waiting)))
 
 
 def take(connection: sqlite3.Connection, leases: Iterable[LeaseRow]) -> None:
     """Add rows; a unit that has one already is an error of SQLite's."""
     for lease in leases:
-        _insert(connection, "leases", codec.lease_columns(lease))
+        _insert(connection, "leases", codec.LEASES.columns(lease))
 
 
 def release(connection: sqlite3.Connection, experiment_id: int, trial_id: int) -> None:
@@ -63,7 +63,7 @@ def release(connection: sqlite3.Connection, experiment_id: int, trial_id: int) -
 def queue(connection: sqlite3.Connection, waiting: WaitingRow) -> None:
     """Add an experiment to those that wait, or bring its row up to date."""
     leave_queue(connection, waiting.experiment_id)
-    _insert(connection, "waiting", codec.waiting_columns(waiting))
+    _insert(connection, "waiting", codec.WAITING.columns(waiting))
 
 
 def leave_queue(connection: sqlite3.Connection, experiment_id: int) -> None:

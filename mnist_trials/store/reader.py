@@ -70,11 +70,11 @@ class Reader:
 
     def experiments(self) -> list[ExperimentRow]:
         """All experiments, oldest first."""
-        return self._rows(codec.experiment_row, "SELECT * FROM experiments ORDER BY id")
+        return self._rows(codec.EXPERIMENTS.record, "SELECT * FROM experiments ORDER BY id")
 
     def experiment(self, experiment_id: int) -> ExperimentRow:
         """One experiment."""
-        found = self._rows(codec.experiment_row, "SELECT * FROM experiments WHERE id = ?", experiment_id)
+        found = self._rows(codec.EXPERIMENTS.record, "SELECT * FROM experiments WHERE id = ?", experiment_id)
         if not found:
             raise UsageError(self._no_experiment(experiment_id))
         return found[0]
@@ -83,12 +83,12 @@ class Reader:
         """The trials of an experiment by id."""
         self.experiment(experiment_id)
         query = "SELECT * FROM trials WHERE experiment_id = ? ORDER BY trial_id"
-        return self._rows(codec.trial_row, query, experiment_id)
+        return self._rows(codec.TRIALS.record, query, experiment_id)
 
     def live_trials(self, experiment_id: int) -> list[TrialRow]:
         """The trials of an experiment that have not ended, by id."""
         query = f"SELECT * FROM trials WHERE experiment_id = ? AND state NOT IN ({_ENDED}) ORDER BY trial_id"  # noqa: S608
-        return self._rows(codec.trial_row, query, experiment_id)
+        return self._rows(codec.TRIALS.record, query, experiment_id)
 
     def trial_counts(self) -> dict[int, int]:
         """How many trials each experiment has; one without any is left out."""
@@ -107,12 +107,12 @@ class Reader:
             "SELECT * FROM trials WHERE experiment_id = ? AND best_metric IS NOT NULL "
             "ORDER BY ? * best_metric, trial_id LIMIT ?"
         )
-        return self._rows(codec.trial_row, query, experiment_id, sign, limit)
+        return self._rows(codec.TRIALS.record, query, experiment_id, sign, limit)
 
     def trial(self, experiment_id: int, trial_id: int) -> TrialRow:
         """One trial."""
         query = "SELECT * FROM trials WHERE experiment_id = ? AND trial_id = ?"
-        found = self._rows(codec.trial_row, query, experiment_id, trial_id)
+        found = self._rows(codec.TRIALS.record, query, experiment_id, trial_id)
         if not found:
             count = len(self.trials(experiment_id))
             there = f"its trials are 1 to {count}" if count else "it has no trials yet"
@@ -123,7 +123,7 @@ class Reader:
         """The runs of a trial, first to last."""
         self.trial(experiment_id, trial_id)
         query = "SELECT * FROM runs WHERE experiment_id = ? AND trial_id = ? ORDER BY run"
-        return self._rows(codec.run_row, query, experiment_id, trial_id)
+        return self._rows(codec.RUNS.record, query, experiment_id, trial_id)
 
     def runs_of_live_trials(self, experiment_id: int) -> list[RunRow]:
         """The runs of all trials that have not ended, by trial and run."""
@@ -131,7 +131,7 @@ class Reader:
             "SELECT runs.* FROM runs JOIN trials USING (experiment_id, trial_id) "  # noqa: S608
             f"WHERE experiment_id = ? AND state NOT IN ({_ENDED}) ORDER BY trial_id, run"
         )
-        return self._rows(codec.run_row, query, experiment_id)
+        return self._rows(codec.RUNS.record, query, experiment_id)
 
     def metrics(self, experiment_id: int, trial_id: int, kind: str | None = None) -> list[MetricRow]:
         """The metrics of a trial in the order of training; `kind` "training", "validation" or "test", None: all.
@@ -144,7 +144,7 @@ class Reader:
             "ORDER BY batches, id"
         )
         kinds = (kind,) * 3 if kind else ("training", "validation", "test")
-        return self._rows(codec.metric_row, query, experiment_id, trial_id, *kinds)
+        return self._rows(codec.METRICS.record, query, experiment_id, trial_id, *kinds)
 
     def histograms(self, experiment_id: int, trial_id: int, after: int = -1) -> list[HistogramRow]:
         """The histograms of a trial in the order of training; only those beyond `after` batches.
@@ -153,18 +153,18 @@ class Reader:
         """
         self.trial(experiment_id, trial_id)
         query = "SELECT * FROM histograms WHERE experiment_id = ? AND trial_id = ? AND batches > ? ORDER BY batches"
-        return self._rows(codec.histogram_row, query, experiment_id, trial_id, after)
+        return self._rows(codec.HISTOGRAMS.record, query, experiment_id, trial_id, after)
 
     def checkpoints(self, experiment_id: int) -> list[CheckpointRow]:
         """The checkpoints of an experiment, deleted and damaged ones too, by trial and batches."""
         self.experiment(experiment_id)
         query = "SELECT * FROM checkpoints WHERE experiment_id = ? ORDER BY trial_id, batches, sequence"
-        return self._rows(codec.checkpoint_row, query, experiment_id)
+        return self._rows(codec.CHECKPOINTS.record, query, experiment_id)
 
     def checkpoint(self, uuid: str) -> CheckpointRow:
         """The checkpoint of that id, or the only one whose id begins so."""
         query = "SELECT * FROM checkpoints WHERE substr(uuid, 1, length(?1)) = ?1 ORDER BY length(uuid), uuid LIMIT 6"
-        found = self._rows(codec.checkpoint_row, query, uuid) if uuid else []
+        found = self._rows(codec.CHECKPOINTS.record, query, uuid) if uuid else []
         if not found:
             raise UsageError(f"No checkpoint in {self._path} has the id '{uuid}' or an id that begins so.")
         if len(found) > 1 and found[0].uuid != uuid:
@@ -186,13 +186,15 @@ class Reader:
     def notices(self, experiment_id: int) -> list[NoticeRow]:
         """What was said to a person during an experiment, oldest first."""
         self.experiment(experiment_id)
-        return self._rows(codec.notice_row, "SELECT * FROM notices WHERE experiment_id = ? ORDER BY id", experiment_id)
+        return self._rows(
+            codec.NOTICES.record, "SELECT * FROM notices WHERE experiment_id = ? ORDER BY id", experiment_id
+        )
 
     def decisions(self, experiment_id: int, after: int = 0) -> list[DecisionRow]:
         """What the searcher was told and what it decided, oldest first; only decisions with an id above `after`."""
         self.experiment(experiment_id)
         query = "SELECT * FROM decisions WHERE experiment_id = ? AND id > ? ORDER BY id"
-        return self._rows(codec.decision_row, query, experiment_id, after)
+        return self._rows(codec.DECISIONS.record, query, experiment_id, after)
 
     def last_decision(self, experiment_id: int) -> int:
         """The id of an experiment's newest decision; 0 for none."""
@@ -203,7 +205,7 @@ class Reader:
         """As `decisions`, read piece by piece: few are held at once, however many there are."""
         self.experiment(experiment_id)
         query = "SELECT * FROM decisions WHERE experiment_id = ? AND id > ? ORDER BY id LIMIT ?"
-        while piece := self._rows(codec.decision_row, query, experiment_id, after, _PIECE):
+        while piece := self._rows(codec.DECISIONS.record, query, experiment_id, after, _PIECE):
             yield from piece
             after = piece[-1].id
 
@@ -218,7 +220,7 @@ class Reader:
     def shutdown_reason(self, experiment_id: int) -> str:
         """Why the searcher shut down before its time; empty: it did not, or did not say."""
         query = "SELECT * FROM decisions WHERE experiment_id = ? AND actions LIKE '%\"Shutdown\"%' ORDER BY id"
-        for row in self._rows(codec.decision_row, query, experiment_id):
+        for row in self._rows(codec.DECISIONS.record, query, experiment_id):
             for action in row.actions:
                 if action["action"] == "Shutdown" and action.get("why"):
                     return str(action["why"])
@@ -236,7 +238,7 @@ class Reader:
     def open_runs(self, experiment_id: int) -> list[RunRow]:
         """The runs that have not ended as far as the store knows."""
         query = "SELECT * FROM runs WHERE experiment_id = ? AND ended IS NULL ORDER BY trial_id, run"
-        return self._rows(codec.run_row, query, experiment_id)
+        return self._rows(codec.RUNS.record, query, experiment_id)
 
     def holdings(self) -> Holdings:
         """Who holds what of this machine and who waits, those whose controller is gone included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from mnist_trials.records import (
@@ -37,28 +37,28 @@ class ExperimentRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One trial."""
+    """One trial. What has a default has that where the trial has just been made."""
 
     experiment_id: int
     trial_id: int
     state: TrialState
     hparams: Mapping[str, Any]
     seed: int
-    batches: int
-    epochs: float
-    records: int
-    total_batches: int | None
-    restarts: int
-    stopped_early: bool
-    dataset: str
-    dataset_fallback: bool
-    best_metric: float | None
-    best_batches: int | None
-    best_metrics: MetricValues
-    best_checkpoint: str | None
-    latest_checkpoint: str | None
-    error: ErrorInfo | None
-    message: str  # why it waits or ended, where that needs saying
+    batches: int = 0
+    epochs: float = 0.0
+    records: int = 0
+    total_batches: int | None = None
+    restarts: int = 0
+    stopped_early: bool = False
+    dataset: str = ""
+    dataset_fallback: bool = False
+    best_metric: float | None = None
+    best_batches: int | None = None
+    best_metrics: MetricValues = field(default_factory=dict)
+    best_checkpoint: str | None = None
+    latest_checkpoint: str | None = None
+    error: ErrorInfo | None = None
+    message: str = ""  # why it waits or ended, where that needs saying
     judged_batches: int = -1  # the last validation the searcher was told of; -1: none yet
     stop_requested: bool = False  # the searcher has stopped it; it ends as soon as its state is saved
     until: int | None = None  # how far it may train for now, in the searcher's unit; None: to the end
@@ -70,20 +70,20 @@ class TrialRow:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
-    """One attempt of a trial."""
+    """One attempt of a trial. What has a default has that as long as its workers have said nothing."""
 
     trial_id: int
     run: int
-    outcome: Outcome | None  # None: running, or its process was killed
-    start_batches: int
-    batches: int
-    backend: str
-    device: str
+    outcome: Outcome | None = None  # None: running, or its process was killed
+    start_batches: int = 0
+    batches: int = 0
+    backend: str = ""
+    device: str = ""
     slots: tuple[str, ...]
-    exit_codes: tuple[int | None, ...]
-    error: ErrorInfo | None
+    exit_codes: tuple[int | None, ...] = ()
+    error: ErrorInfo | None = None
     started: float
-    ended: float | None
+    ended: float | None = None
     processes: tuple[ProcessIdentity, ...] = ()  # of the run's process groups, one per rank
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +29,7 @@ from mnist_trials.plugin import Launcher, WorkerHandle, WorkerSpec, get_plugins
 from mnist_trials.plugin.processes import read_stat
 from mnist_trials.records import Outcome, Slot
 from mnist_trials.testing.launcher_targets import target
-
-DEADLINE = 60.0
-"""Seconds that anything may take; only a failing test waits so long."""
+from mnist_trials.testing.waiting import DEADLINE, wait_until
 
 
 def worker_specs(directory: Path, name: str, *, size: int = 1, **hparams: Any) -> list[WorkerSpec]:
@@ -272,10 +269,7 @@ class LauncherSuite:
             family = _pids(spec)
             parent.kill()
         assert said == "held\n"
-        deadline = time.monotonic() + DEADLINE
-        while any(map(is_alive, family)):
-            assert time.monotonic() < deadline, "the worker outlives its launcher"
-            time.sleep(0.01)
+        wait_until(lambda: not any(map(is_alive, family)))  # else the worker outlives its launcher
 
     def test_a_run_that_goes_on_is_not_joined(self, launcher: Launcher, tmp_path: Path) -> None:
         """`join` is false while the worker works."""

@@ -120,7 +120,7 @@ class _Waiting:
     def _wait(self) -> None:
         try:
             self._word = self._channel.wait_for_word()
-        except Exception as error:
+        except Exception as error:  # raised again in the thread that trains, by `look`
             self._error = error
 
     def look(self) -> Request | None:

@@ -42,6 +42,14 @@ class Steps(ABC):
         Schedules per batch are left to be stepped for the last one: it may yet complete a group.
         """
 
+    def timed(self, batches: Iterator[Share], clock: Clock) -> Iterator[Share]:
+        """`batches`, without an end; what is waited for each counts as `data_seconds`."""
+        while True:
+            started = clock.monotonic()
+            batch = next(batches)
+            self.data_seconds += clock.monotonic() - started
+            yield batch
+
 
 class Learning(ABC):
     """A trial's model, optimizers and schedules in one training."""

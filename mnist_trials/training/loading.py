@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import final
 
 import torch
-from typing_extensions import override
 
 from mnist_trials.checkpoint import Manifest, read_checkpoint
 from mnist_trials.checkpoint.named import fetched
 from mnist_trials.config import trial_seed
 from mnist_trials.errors import TrialError
-from mnist_trials.events import Event, StopRequest
 from mnist_trials.plugin import Backend, Channel, ExecutionSettings, PluginManager, WorkerSpec, get_plugins
+from mnist_trials.plugin.launcher import Quiet
 from mnist_trials.plugin.scratch import Scratch
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.data.random_state import seeded
@@ -66,7 +64,7 @@ def load_trial(
     seed = trial_seed(experiment_seed, manifest.trial_id)  # for what a trial derives from it, such as a split
     with seeded(seed):
         try:
-            trial = cls(_context(folder, manifest, seed, backend, str(scratch.path), data_root, channel or _Nobody()))
+            trial = cls(_context(folder, manifest, seed, backend, str(scratch.path), data_root, channel or Quiet()))
         except BaseException:
             scratch.remove()
             raise
@@ -178,16 +176,3 @@ def _on_path(folder: str | None) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-@final
-class _Nobody(Channel):
-    """Listens to nothing and asks for nothing."""
-
-    @override
-    def emit(self, event: Event) -> None:
-        pass
-
-    @override
-    def stop_requested(self) -> StopRequest | None:
-        return None

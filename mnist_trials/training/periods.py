@@ -27,6 +27,12 @@ class Position:
             return self.batches
         return self.epochs if unit is Epoch else self.records
 
+    def advance(self, batches: int, records: int) -> None:
+        """So many more were trained, all of the current epoch."""
+        self.batches += batches
+        self.batch_in_epoch += batches
+        self.records += records
+
     def reached(self, length: Unit) -> bool:
         """Whether `length` has been trained."""
         return self.value(type(length)) >= length.value

@@ -193,9 +193,7 @@ class _Portions(Steps):
             metrics = self._learner.learn([batch for batch, _, _ in shares], samples, position.epochs, position.batches)
             session.training_metrics.extend(metrics)
             done += len(shares)
-            position.batches += len(shares)
-            position.batch_in_epoch += len(shares)
-            position.records += sum(whole for _, _, whole in shares)
+            position.advance(len(shares), sum(whole for _, _, whole in shares))
             if self._look_up():
                 break
         return done

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_trials.checkpoint.retention import Retention, RetentionPolicy, SavedCheckpoint
-
-VALUES = {3: 0.6, 4: 0.5, 5: 0.4, 7: 0.2, 8: 0.3}
-"""Checkpoints 1 to 5 are of trial 1, 6 to 10 of trial 2; those without a value are not validated."""
+from tests.kept_sets import CASES, METRICS
 
 
 def policy(experiment_best: int, trial_best: int, trial_latest: int, *, smaller: bool = True) -> RetentionPolicy:
@@ -26,24 +24,12 @@ def checkpoint(number: int, trial_id: int, batches: int, metric: float | None) -
     return SavedCheckpoint(uuid=str(number), trial_id=trial_id, batches=batches, metric=metric, number=number)
 
 
-@pytest.mark.parametrize(
-    ("counts", "kept"),
-    [
-        ((0, 0, 0), set()),
-        ((2, 0, 0), {7, 8}),
-        ((0, 1, 0), {5, 7}),
-        ((0, 0, 1), {5, 10}),
-        ((0, 0, 3), {3, 4, 5, 8, 9, 10}),
-        ((2, 1, 0), {5, 7, 8}),
-        ((0, 1, 1), {5, 7, 10}),
-        ((2, 1, 1), {5, 7, 8, 10}),
-    ],
-)
+@pytest.mark.parametrize(("counts", "kept"), CASES)
 def test_the_union_of_the_three_sets_is_kept(counts: tuple[int, int, int], kept: set[int]) -> None:
     retention = Retention(policy(*counts), nothing)
     left = set(range(1, 11))
     for number in range(1, 11):
-        saved = checkpoint(number, 1 if number <= 5 else 2, number, VALUES.get(number))
+        saved = checkpoint(number, 1 if number <= 5 else 2, number, METRICS.get(number))
         left -= {int(gone.uuid) for gone in retention.saved(saved)}
     assert left == kept
 

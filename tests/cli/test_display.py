@@ -27,22 +27,11 @@ from mnist_trials.events import (
 )
 from mnist_trials.plugin.logger import LoggerContext
 from mnist_trials.records import CheckpointInfo, ErrorInfo, Outcome
+from tests.clocks import HandClock
 
 WHO: dict[str, Any] = {"trial_id": 1, "run": 1}
 CONTEXT = LoggerContext(experiment_id=3, name="digits", config={}, directory=Path())
 STARTED = TrialStarted(**WHO, pid=42, host="here", backend="cpu", device="cpu", batches=0, checkpoint=None)
-
-
-class HandClock(Clock):
-    """A clock that is set by hand."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 def reported(batches: int, loss: float | None = 0.5) -> MetricsReported:

@@ -76,6 +76,18 @@ def test_training_alone_validates_nothing_and_saves_its_end(learnt, cli) -> None
     assert trial["latest_checkpoint"] != created["trials"][0]["latest_checkpoint"]
 
 
+def test_training_and_evaluating_is_what_the_config_says(learnt, cli) -> None:
+    home, config, created = learnt
+    outcome = cli(
+        *("--home", home, "create", config, "--mode", "train_and_eval", "--launcher", "inline", "--json"),
+        *("--config", PERIODIC),
+    )
+    assert outcome.status == 0, outcome.err
+    assert [batches for batches, _ in validations(home, 1)] == [2, 4, 6, 8]
+    assert validations(home, outcome.document["experiment_id"]) == validations(home, 1)
+    assert outcome.document["best"]["metrics"] == created["best"]["metrics"]
+
+
 @pytest.mark.slow
 def test_training_alone_validates_where_the_searcher_judges(learnt, cli) -> None:
     home, config, _ = learnt

@@ -33,18 +33,9 @@ from mnist_trials.plugin.logger import LoggerContext
 from mnist_trials.records import CheckpointInfo, ErrorInfo, ExperimentState, Outcome, TrialState
 from mnist_trials.store import Reader, open_reader, open_store
 from tests.cli.written_search import CONFIG, WHY, Record, actions
+from tests.clocks import HandClock
 
 CONTEXT = LoggerContext(experiment_id=1, name="search", config=CONFIG, directory=Path())
-
-
-class HandClock(Clock):
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from mnist_trials.cli.failures import tell_trial
+from mnist_trials.cli.screen import Screen
+from mnist_trials.config import load, sample
+from mnist_trials.records import ErrorInfo
+
 
 def test_a_config_and_a_trial_that_work(program, project: Path, home: Path) -> None:
     before = sorted(project.parent.iterdir())
@@ -163,3 +168,66 @@ def test_a_command_is_not_run(program, project: Path, home: Path) -> None:
     assert f"create {project} --test" in outcome.out
     assert program("validate", project, "--json").document["trial"] is None
     assert not (project.parent / "ran").exists()
+
+
+REFUSING = """
+    def build_model(self):
+        if self.context.hparams["width"] < self.context.hparams["least"]:
+            raise mt.InvalidHP(f"{self.context.hparams['width']} is too narrow")
+"""
+
+
+@pytest.fixture
+def searched(project: Path) -> Path:
+    """A search whose trials with a `width` below `least` make no sense; the first has 3, the second 7."""
+    trial = project.parent / "tiny.py"
+    trial.write_text(trial.read_text().replace("\n    def build_model(self):\n", REFUSING, 1))
+    config = project.read_text().replace("width: 2", "width: {type: int, minval: 2, maxval: 9}, least: 0")
+    project.write_text(
+        config.replace("name: single", "name: random, max_trials: 4") + "reproducibility: {experiment_seed: 5}\n"
+    )
+    return project
+
+
+def test_hyperparameters_that_the_trial_refuses_are_replaced_as_a_search_does_it(
+    program, searched: Path, home: Path
+) -> None:
+    widths = [sample(load(searched).config.hyperparameters, 5, number)["width"] for number in (1, 2)]
+    assert widths[0] < widths[1]
+    outcome = program("validate", searched, "--json", "--config", f"hyperparameters.least={widths[0] + 1}")
+    assert outcome.status == 0, outcome.err
+    (warning,) = outcome.document["warnings"]
+    assert f"trial 1 would have (InvalidHP: {widths[0]} is too narrow)" in warning
+    assert f"warning: {warning}" in outcome.err
+    assert outcome.document["trial"]["values"] == 5 * widths[1]
+
+
+@pytest.mark.slow
+def test_hyperparameters_that_are_all_refused_are_an_error_that_says_so(program, searched: Path, home: Path) -> None:
+    outcome = program("validate", searched, "--config", "hyperparameters.least=99")
+    assert outcome.status == 2
+    assert "refuses the hyperparameters of all 4 trials of the search that were tried" in outcome.err
+    outcome = program(
+        "validate", searched, "--config", "hyperparameters.least=99", "--config", "hyperparameters.width=1"
+    )
+    assert outcome.status == 2
+    assert "its trial refuses its hyperparameters: InvalidHP: 1 is too narrow" in outcome.err
+    assert "a search replaces them" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("traceback", "told"),
+    [
+        ("mnist_trials.errors.TrialError: it returned: nothing\n", 1),
+        ('Traceback (most recent call last):\n  File "a.py", line 1\nTrialError: it returned: nothing\n', 2),
+        ("", 1),
+    ],
+)
+def test_a_sentence_that_a_traceback_says_again_is_told_once(
+    traceback: str, told: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = ErrorInfo(type="TrialError", message="it returned: nothing", traceback=traceback, batches=0)
+    assert tell_trial(error, "it fails", Screen(), 2) == 2
+    err = capsys.readouterr().err
+    assert err.count("it returned: nothing") == told
+    assert "\n\n" not in err

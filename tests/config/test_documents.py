@@ -144,7 +144,8 @@ def test_the_schema_takes_any_key_of_a_plugin(base: str) -> None:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, mnist_trials.config; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules = done.stdout.split()
 
     assert not {"torch", "numpy", "fsspec", "rich", "jsonschema", "pluggy", "asyncio"} & set(modules)
     assert "yaml" in modules

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mnist_trials.experiment.home import ExperimentFiles
 from mnist_trials.experiment.life import take_charge
 from mnist_trials.plugin import Logger
 from mnist_trials.store import Reader, open_reader
+from mnist_trials.testing.waiting import wait_until
 
 HERE = Path(__file__).parent
 DEADLINE = 60
@@ -81,15 +81,9 @@ class Lab:
         document: dict[str, Any] = json.loads(out)
         return document
 
-    def wait_for(self, what: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE
-        while not what():
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.01)
-
     def wait_until_holding(self, experiment_id: int = 1) -> None:
         """Until a trial holds, and all it said before is stored."""
-        self.wait_for(lambda: "holding" in self.notices(experiment_id))
+        wait_until(lambda: "holding" in self.notices(experiment_id))
 
     def values(self, experiment_id: int = 1, trial_id: int = 1) -> list[tuple[str, int, Any]]:
         """All metrics that count: kind, batches, values."""

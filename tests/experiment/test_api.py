@@ -15,6 +15,7 @@ from mnist_trials.experiment import api
 from mnist_trials.experiment.home import resolve_home
 from mnist_trials.experiment.slots import machine_slots
 from mnist_trials.records import TrialState
+from mnist_trials.testing.waiting import wait_until
 
 TRIAL = """
 import torch
@@ -114,7 +115,7 @@ def test_a_controller_in_the_background_outlives_the_process_that_started_it(lab
     summary = api.wait(experiment_id, home=lab.home, timeout=120)
     assert summary["state"] == "COMPLETED"
     log = lab.files(experiment_id).controller_log
-    lab.wait_for(lambda: "COMPLETED" in log.read_text())
+    wait_until(lambda: "COMPLETED" in log.read_text())
 
 
 def test_a_controller_that_cannot_take_charge_says_why(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

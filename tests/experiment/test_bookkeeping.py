@@ -13,21 +13,6 @@ TRIAL = TrialRow(
     state=TrialState.RUNNING,
     hparams={},
     seed=0,
-    batches=0,
-    epochs=0.0,
-    records=0,
-    total_batches=None,
-    restarts=0,
-    stopped_early=False,
-    dataset="",
-    dataset_fallback=False,
-    best_metric=None,
-    best_batches=None,
-    best_metrics={},
-    best_checkpoint=None,
-    latest_checkpoint=None,
-    error=None,
-    message="",
 )
 
 

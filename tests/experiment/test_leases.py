@@ -17,6 +17,7 @@ from mnist_trials.experiment.slots import machine_slots
 from mnist_trials.records import Slot
 from mnist_trials.store import Holdings
 from mnist_trials.store.rows import LeaseRow, WaitingRow
+from mnist_trials.testing.waiting import wait_until
 from tests.experiment.recording_logger import Recording
 
 
@@ -106,7 +107,7 @@ def message(lab: Any, experiment_id: int) -> str:
 
 
 def until_it_waits(lab: Any, experiment_id: int, words: str) -> None:
-    lab.wait_for(lambda: words in message(lab, experiment_id))
+    wait_until(lambda: words in message(lab, experiment_id))
 
 
 def holder(lab: Any) -> tuple[int, Any]:
@@ -181,7 +182,7 @@ def test_one_that_waits_can_be_paused_and_stands_in_nobodys_way_then(lab: Any) -
     api.request(2, "pause", home=lab.home)
     assert lab.finish(second)["state"] == "PAUSED"
     assert message(lab, 2) == ""
-    lab.wait_for(lambda: message(lab, 3) == "waits for 1 slot: cpu held by experiment 1 (trial 1.1)")
+    wait_until(lambda: message(lab, 3) == "waits for 1 slot: cpu held by experiment 1 (trial 1.1)")
     let_go(lab, first)
     lab.finish(holding)
     assert lab.finish(third)["state"] == "COMPLETED"

@@ -15,6 +15,7 @@ from mnist_trials.experiment import api
 from mnist_trials.experiment.lock import controller_lock
 from mnist_trials.plugin.processes import group_members
 from mnist_trials.records import ExperimentState, Outcome, TrialState
+from mnist_trials.testing.waiting import wait_until
 
 DEADLINE = 60
 
@@ -60,7 +61,7 @@ def test_a_second_signal_kills_the_workers_and_the_latest_checkpoint_stays(lab: 
     process = lab.start(experiment_id)
     lab.wait_until_holding(experiment_id)
     process.send_signal(signal.SIGINT)
-    lab.wait_for((lab.files(experiment_id).trial(1) / "asked").exists)
+    wait_until((lab.files(experiment_id).trial(1) / "asked").exists)
     process.send_signal(signal.SIGINT)
     summary = lab.finish(process)
     assert (summary["state"], summary["trials"][0]["state"]) == ("PAUSED", "PAUSED")
@@ -95,7 +96,7 @@ def test_kill_after_cancel_does_not_wait_for_the_saving(lab: Any) -> None:
     process = lab.start(experiment_id)
     lab.wait_until_holding(experiment_id)
     api.request(experiment_id, "cancel", home=lab.home)
-    lab.wait_for((lab.files(experiment_id).trial(1) / "asked").exists)
+    wait_until((lab.files(experiment_id).trial(1) / "asked").exists)
     with lab.reader() as reader:
         assert reader.experiment(experiment_id).state is ExperimentState.STOPPING
     api.request(experiment_id, "kill", home=lab.home)
@@ -119,9 +120,9 @@ def test_activate_takes_a_pause_back_that_is_under_way(lab: Any) -> None:
     process = lab.start(experiment_id)
     lab.wait_until_holding(experiment_id)
     api.request(experiment_id, "pause", home=lab.home)
-    lab.wait_for((lab.files(experiment_id).trial(1) / "asked").exists)
+    wait_until((lab.files(experiment_id).trial(1) / "asked").exists)
     api.request(experiment_id, "activate", home=lab.home)
-    lab.wait_for(lambda: not waiting(lab, experiment_id))
+    wait_until(lambda: not waiting(lab, experiment_id))
     (lab.files(experiment_id).trial(1) / "go").touch()
     assert lab.finish(process)["state"] == "COMPLETED"
     with lab.reader() as reader:
@@ -158,7 +159,7 @@ def test_a_cancel_that_was_cut_off_is_finished_by_activate(lab: Any) -> None:
     process = lab.start(experiment_id)
     lab.wait_until_holding(experiment_id)
     api.request(experiment_id, "cancel", home=lab.home)
-    lab.wait_for((lab.files(experiment_id).trial(1) / "asked").exists)
+    wait_until((lab.files(experiment_id).trial(1) / "asked").exists)
     process.kill()
     process.communicate(timeout=60)
     assert "will be finished" in str(api.plan(experiment_id, home=lab.home))
@@ -251,7 +252,7 @@ def test_a_command_that_comes_as_the_controller_ends_is_carried_out_all_the_same
     with ThreadPoolExecutor() as pool:
         with controller_lock(lab.files(experiment_id).lock, experiment_id):
             asked = pool.submit(api.request, experiment_id, command, home=lab.home)
-            lab.wait_for(lambda: waiting(lab, experiment_id))
+            wait_until(lambda: waiting(lab, experiment_id))
         asked.result(DEADLINE)
     with lab.reader() as reader:
         assert reader.experiment(experiment_id).state == state
@@ -262,6 +263,6 @@ def test_activate_that_comes_as_the_controller_ends_says_that_nobody_heard(lab: 
     with ThreadPoolExecutor() as pool:
         with controller_lock(lab.files(experiment_id).lock, experiment_id):
             asked = pool.submit(api.request, experiment_id, "activate", home=lab.home)
-            lab.wait_for(lambda: waiting(lab, experiment_id))
+            wait_until(lambda: waiting(lab, experiment_id))
         with pytest.raises(api.NoController):
             asked.result(DEADLINE)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mnist_trials.events import MetricsReported, Notice, TrialExited, WorkersLaunched
-from mnist_trials.experiment.live import LiveTrial, new_row
+from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.ranks import counts, is_consequence, with_exit
-from mnist_trials.records import ErrorInfo, Outcome
-from mnist_trials.store.rows import RunRow
+from mnist_trials.records import ErrorInfo, Outcome, TrialState
+from mnist_trials.store.rows import RunRow, TrialRow
 from tests.experiment.recording_logger import Recording
 
 needs_two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a trial of two slots needs two cores")
@@ -22,20 +22,7 @@ WHO: dict[str, Any] = {"trial_id": 1, "run": 1}
 CAUSE = ErrorInfo(type="ValueError", message="no", traceback="", batches=3)
 OTHER = ErrorInfo(type="KeyError", message="x", traceback="", batches=3)
 LOST = ErrorInfo(type="DistBackendError", message="peer is gone", traceback="", batches=3)
-NEW = RunRow(
-    trial_id=1,
-    run=1,
-    outcome=None,
-    start_batches=0,
-    batches=0,
-    backend="cpu",
-    device="cpu",
-    slots=("cpu:0", "cpu:1"),
-    exit_codes=(),
-    error=None,
-    started=0.0,
-    ended=None,
-)
+NEW = RunRow(trial_id=1, run=1, slots=("cpu:0", "cpu:1"), started=0.0)
 
 
 def after(*words: tuple[int, Outcome, ErrorInfo | None]) -> tuple[Outcome | None, ErrorInfo | None]:
@@ -79,7 +66,7 @@ def test_what_torch_says_of_a_rank_that_is_gone_is_a_consequence(kind: str, mess
 
 
 def test_rank_0_speaks_for_all_and_a_notice_is_heard_from_one_rank_as_often_as_it_says_it() -> None:
-    trial = LiveTrial(new_row(1, 1, {}, 0))
+    trial = LiveTrial(TrialRow(experiment_id=1, trial_id=1, state=TrialState.QUEUED, hparams={}, seed=0))
     report = MetricsReported(**WHO, rank=1, batches=1, epochs=0.0, records=1, metrics={}, seconds=0.0)
     assert not counts(trial, report)
     assert counts(trial, WorkersLaunched(**WHO, rank=1))

@@ -6,19 +6,25 @@ import importlib
 import shutil
 import signal
 from collections import namedtuple
-from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from mnist_trials.experiment import api
 from mnist_trials.experiment.in_use import is_read, reading
 from mnist_trials.experiment.removal import Upkeep
 from mnist_trials.plugin import CheckpointStorage
 from mnist_trials.store import open_store
+from mnist_trials.testing.waiting import wait_until
+from tests.kept_sets import CASES, METRICS
+from tests.storages import Wrapped, directory
 
-LOSSES = {"1": {"3": 0.6, "4": 0.5, "5": 0.4}, "2": {"2": 0.2, "3": 0.3}}
-"""The metric of trial 1 after 3 to 5 batches and of trial 2 after 2 and 3; each is saved after each of its 5."""
+LOSSES = {
+    str(trial): {str(number - before): loss for number, loss in METRICS.items() if before < number <= before + 5}
+    for trial, before in ((1, 0), (2, 5))
+}
+"""The metrics of each trial by batches; each is saved after each of its 5."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,19 +60,7 @@ def kept(lab: Any, experiment_id: int = 1) -> set[int]:
     return set(there.values())
 
 
-SPEC = [
-    ((0, 0, 0), set()),
-    ((2, 0, 0), {7, 8}),
-    ((0, 1, 0), {5, 7}),
-    ((0, 0, 1), {5, 10}),
-    ((0, 0, 3), {3, 4, 5, 8, 9, 10}),
-    ((2, 1, 0), {5, 7, 8}),
-    ((0, 1, 1), {5, 7, 10}),
-    ((2, 1, 1), {5, 7, 8, 10}),
-]
-
-
-@pytest.mark.parametrize(("counts", "left"), SPEC)
+@pytest.mark.parametrize(("counts", "left"), CASES)
 def test_the_union_of_the_three_sets_is_kept(lab: Any, counts: tuple[int, int, int], left: set[int]) -> None:
     summary = lab.run(lab.submit(two_trials(lab, counts)))
     assert summary["state"] == "COMPLETED"
@@ -188,47 +182,31 @@ def test_one_that_is_read_is_deleted_when_it_is_read_no_more(lab: Any) -> None:
     assert list(files.in_use.iterdir()) == []
 
 
-class Down(CheckpointStorage):
-    """A storage that is down until it is told otherwise."""
+class Down(Wrapped):
+    """Deletes nothing until it is told otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: CheckpointStorage) -> None:
+        super().__init__(storage)
         self.up = False
         self.deleted: list[str] = []
 
+    @override
     def delete(self, checkpoint_id: str) -> None:
         if not self.up:
             raise ConnectionError("nobody answers")
         self.deleted.append(checkpoint_id)
 
-    def begin(self, checkpoint_id: str) -> Path:
-        raise NotImplementedError
-
-    def commit(self, checkpoint_id: str) -> None:
-        raise NotImplementedError
-
-    def fetch(self, checkpoint_id: str) -> Any:
-        raise NotImplementedError
-
-    def ids(self) -> list[str]:
-        raise NotImplementedError
-
-    def unfinished(self) -> list[str]:
-        raise NotImplementedError
-
-    def locate(self, checkpoint_id: str) -> str:
-        raise NotImplementedError
-
 
 def test_a_storage_that_is_down_is_tried_until_it_is_up_and_nobody_waits_for_it(lab: Any) -> None:
-    storage = Down()
+    storage = Down(directory(lab.home))
     upkeep = Upkeep(storage, lambda uuid: False)
     remover = upkeep.remover
     remover.put(["a", "b", "a"])
-    lab.wait_for(lambda: remover.cause)
+    wait_until(lambda: remover.cause)
     assert (remover.cause, remover.pending, remover.done()) == ("nobody answers", 2, [])
     remover.drain(0.01)
     storage.up = True
-    lab.wait_for(lambda: not remover.pending)
+    wait_until(lambda: not remover.pending)
     assert sorted(remover.done()) == [("a", None), ("b", None)]
     assert sorted(storage.deleted) == ["a", "b"]
     upkeep.close()

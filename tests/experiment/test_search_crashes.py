@@ -15,6 +15,7 @@ from mnist_trials.experiment import api
 from mnist_trials.records import Outcome, TrialState
 from mnist_trials.store import open_store
 from mnist_trials.store.rows import TrialRow
+from mnist_trials.testing.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +239,7 @@ def test_two_runs_that_ended_with_their_controller_are_closed_though_one_stops_t
     answers = {"": [do("Create")] * 2, "exit 1": [do("Stop", 2)]}
     config["searcher"] |= {"name": "scripted", "answers": answers}
     process = lab.start(lab.submit(config, slots=2))
-    lab.wait_for(lambda: lab.notices(1).count("holding") == 2)
+    wait_until(lambda: lab.notices(1).count("holding") == 2)
     process.kill()
     process.communicate(timeout=60)
     with lab.reader() as reader, open_store(lab.home) as store, store.transaction() as transaction:

@@ -326,6 +326,12 @@ def test_shards_are_told_to_have_no_effect_where_one_slot_has_all_of_the_data(
     assert ("const.yaml:11:8: 'shard: true' has no effect" in lab.notices(1)) == told
 
 
+def test_shards_are_told_to_have_no_effect_where_all_slots_that_are_offered_are_one(lab: Any, file: Path) -> None:
+    file.write_text(YAML.replace(*LOCAL) + "shard: true\nresources: {slots_per_trial: auto}\n")
+    lab.submit(file, slots=1)
+    assert "const.yaml:11:8: 'shard: true' has no effect" in lab.notices(1)
+
+
 def test_cores_that_no_trial_could_use_go_to_those_that_run(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mnist_trials.config import load
     from mnist_trials.experiment.offer import make_offer

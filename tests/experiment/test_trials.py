@@ -12,29 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_trials.experiment.conclusion import conclude
-from mnist_trials.experiment.live import LiveTrial, new_row
+from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.trials import Trials
 from mnist_trials.records import ExperimentState, TrialState
-from mnist_trials.store.rows import RunRow
+from mnist_trials.store.rows import RunRow, TrialRow
 
-RUN = RunRow(
-    trial_id=0,
-    run=1,
-    outcome=None,
-    start_batches=0,
-    batches=0,
-    backend="",
-    device="",
-    slots=(),
-    exit_codes=(),
-    error=None,
-    started=0.0,
-    ended=None,
-)
+RUN = RunRow(trial_id=0, run=1, slots=(), started=0.0)
 
 
 def live(trial_id: int, **values: Any) -> LiveTrial:
-    return LiveTrial(replace(new_row(1, trial_id, {}, 0), **values))
+    row = TrialRow(experiment_id=1, trial_id=trial_id, state=TrialState.QUEUED, hparams={}, seed=0)
+    return LiveTrial(replace(row, **values))
 
 
 def in_order(trials: Trials) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from mnist_trials.config import ExperimentConfig
 from mnist_trials.experiment.keeping import Keeper
@@ -16,8 +17,9 @@ from mnist_trials.experiment.live import LiveTrial
 from mnist_trials.experiment.removal import Upkeep
 from mnist_trials.experiment.tidying import tidy_what_others_left
 from mnist_trials.experiment.trials import Trials
-from mnist_trials.plugin import CheckpointStorage, get_plugins
 from mnist_trials.store import Transaction, open_store
+from mnist_trials.testing.waiting import wait_until
+from tests.storages import Wrapped, directory
 
 
 def config(lab: Any, latest: int = 1, **given: Any) -> dict[str, Any]:
@@ -129,51 +131,28 @@ def test_it_spends_little_time_on_those_of_others(lab: Any, monkeypatch: pytest.
     assert left == [2, 1, 0]
 
 
-class Silent(CheckpointStorage):
-    """A storage that tells nothing until it is up."""
+class Silent(Wrapped):
+    """Tells nothing of a checkpoint until it is up."""
 
-    def __init__(self, storage: CheckpointStorage) -> None:
-        self.up = False
-        self._storage = storage
+    up = False
 
+    @override
     def examine(self, checkpoint_id: str) -> Any:
         if not self.up:
             raise ConnectionError("nobody answers")
-        return self._storage.examine(checkpoint_id)
-
-    def locate(self, checkpoint_id: str) -> str:
-        return self._storage.locate(checkpoint_id)
-
-    def begin(self, checkpoint_id: str) -> Path:
-        raise NotImplementedError
-
-    def commit(self, checkpoint_id: str) -> None:
-        raise NotImplementedError
-
-    def fetch(self, checkpoint_id: str) -> Any:
-        raise NotImplementedError
-
-    def delete(self, checkpoint_id: str) -> None:
-        raise NotImplementedError
-
-    def ids(self) -> list[str]:
-        raise NotImplementedError
-
-    def unfinished(self) -> list[str]:
-        raise NotImplementedError
+        return super().examine(checkpoint_id)
 
 
 def test_a_storage_that_does_not_answer_is_asked_until_it_does(lab: Any) -> None:
     lab.run(lab.submit(config(lab, length=2)))
     (path,) = lab.files(1).checkpoints.iterdir()
-    folder = get_plugins().find("checkpoint_storage", "directory").factory({}, path.parent)
-    storage = Silent(folder)
+    storage = Silent(directory(path.parent))
     upkeep = Upkeep(storage, lambda uuid: False)
     upkeep.verifier.put([path.name])
-    lab.wait_for(lambda: upkeep.verifier.cause)
+    wait_until(lambda: upkeep.verifier.cause)
     assert (upkeep.verifier.cause, upkeep.verifier.pending, upkeep.verifier.done()) == ("nobody answers", 1, [])
     storage.up = True
-    lab.wait_for(lambda: not upkeep.verifier.pending)
+    wait_until(lambda: not upkeep.verifier.pending)
     assert upkeep.verifier.done() == [(path.name, "")]
     upkeep.close()
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,15 +80,6 @@ class Command:
                 yield process
             finally:
                 process.kill()
-
-
-def polled(seconds: float = DEADLINE) -> Iterator[None]:
-    """Rounds of a wait with a deadline; the pause between two keeps a busy machine free, nothing relies on it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        yield
-        time.sleep(0.05)
-    raise AssertionError("the deadline has passed")
 
 
 def experiment_config(**changes: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.support import DEADLINE, Command, experiment_config, polled
+from mnist_trials.testing.waiting import wait_until
+from tests.integration.support import DEADLINE, Command, experiment_config
 
 Write = Callable[..., Path]
 Validations = list[tuple[int, dict[str, float]]]
@@ -23,9 +24,7 @@ def validations(command: Command, trial: str) -> Validations:
 
 def worker_of(command: Command, experiment: int) -> int:
     """The process id of the trial of `experiment`, once a checkpoint of it lies on the disk."""
-    for _ in polled():
-        if any(command.home.glob(f"checkpoints/{experiment}/*/manifest.json")):
-            break
+    wait_until(lambda: any(command.home.glob(f"checkpoints/{experiment}/*/manifest.json")), DEADLINE)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -79,9 +78,7 @@ def test_a_killed_controller_leaves_nothing_running_and_activate_goes_on(
         worker = worker_of(command, 1)
         running.kill()
         running.communicate(timeout=DEADLINE)
-    for _ in polled():
-        if not Path(f"/proc/{worker}").exists():
-            break
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), DEADLINE)
     assert "1 trial" in command("activate", 1, "--dry-run").stdout
     assert command.json("activate", 1)["state"] == "COMPLETED"
     assert validations(command, "1.1") == undisturbed

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support import ROOT, Command, polled
+from mnist_trials.testing.waiting import wait_until
+from tests.integration.support import DEADLINE, ROOT, Command
 from tests.plugins.launchers.ray_cluster import ELSEWHERE, RayCluster, shared
 
 A_THIRD = "127.0.0.3"
@@ -73,9 +74,7 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_from_its_checkpoint(
         checkpoint_storage={"type": "shared_fs", "host_path": str(tmp_path)},
     )
     with cluster.another(ELSEWHERE, cpus=3) as node, command.running("create", config, "--json") as controller:
-        for _ in polled():
-            if controller.poll() is not None or (command.home.exists() and _checkpoints(command)):
-                break
+        wait_until(lambda: controller.poll() is not None or (command.home.exists() and _checkpoints(command)), DEADLINE)
         cluster.kill(node)
         with cluster.another(A_THIRD, cpus=3):
             _, said = controller.communicate(timeout=120)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support import DEADLINE, ROOT, Command, mnist_root, needs_mnist, polled, write_config
+from mnist_trials.testing.waiting import wait_until
+from tests.integration.support import DEADLINE, ROOT, Command, mnist_root, needs_mnist, write_config
 from tests.integration.test_nothing_is_lost import worker_of
 
 Write = Callable[..., Path]
@@ -78,10 +79,13 @@ def most_at_once(command: Command) -> int:
 
 def second_trial_begun(command: Command) -> None:
     """Wait until two trials of experiment 1 have started."""
-    for _ in polled():
+
+    def begun() -> bool:
         with suppress(sqlite3.OperationalError):  # no store yet
-            if stored(command, "SELECT count(DISTINCT trial_id) FROM runs WHERE experiment_id = 1")[0][0] == 2:
-                return
+            return stored(command, "SELECT count(DISTINCT trial_id) FROM runs WHERE experiment_id = 1")[0][0] == 2
+        return False
+
+    wait_until(begun, DEADLINE)
 
 
 @pytest.fixture(scope="module")

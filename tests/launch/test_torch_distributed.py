@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from mnist_trials.config.launch_layer import LAUNCH_LAYER, WORKER_VARIABLE
 from mnist_trials.launch.torch_distributed import main
 from mnist_trials.testing.launcher import is_alive
+from mnist_trials.testing.waiting import wait_until
 
 DEADLINE = 120.0
 LAYER = [sys.executable, "-m", LAUNCH_LAYER]
@@ -66,13 +66,6 @@ def launching(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             late.cancel()
             process.kill()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def families(folder: Path) -> list[int]:

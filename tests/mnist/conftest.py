@@ -1,46 +1,33 @@
-"""A trial's context, as a worker makes one, and where MNIST lies."""
+"""A trial's context, as a worker makes one, parameter files of the references, and where MNIST lies."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import pytest
-from typing_extensions import override
+import yaml
 
-from mnist_trials.events import Event, StopRequest
-from mnist_trials.plugin import Channel, ExecutionSettings, WorkerSpec, get_plugins
+from mnist_trials.mnist.params import Translation, translate
+from mnist_trials.plugin import ExecutionSettings, WorkerSpec, get_plugins
 from mnist_trials.records import Slot
+from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.context import TrialContext
+from tests.mnist.translating import FILES, Changed
 
 MakeContext = Callable[..., TrialContext]
 
 
-@final
-class ListChannel(Channel):
-    """Keeps what a trial says."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    @override
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-    @override
-    def stop_requested(self) -> StopRequest | None:
-        return None
+@pytest.fixture
+def channel() -> RecordingChannel:
+    return RecordingChannel()
 
 
 @pytest.fixture
-def channel() -> ListChannel:
-    return ListChannel()
-
-
-@pytest.fixture
-def make_context(tmp_path: Path, channel: ListChannel) -> MakeContext:
+def make_context(tmp_path: Path, channel: RecordingChannel) -> MakeContext:
     """Makes the context of a trial with the given hyperparameters and `data` section, on one CPU slot."""
 
     def make(
@@ -83,3 +70,20 @@ def mnist_root() -> Path:
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip("MNIST is not here; set MNIST_TRIALS_DATA to a folder that holds MNIST/raw")
     return root
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Changed:
+    """Translates one of FILES with some of its keys changed (None: left out)."""
+
+    def translation(name: str, changes: Mapping[str, Any]) -> Translation:
+        document = yaml.safe_load(FILES[name].read_text())
+        for path, value in changes.items():
+            *sections, key = path.split(".")
+            within = reduce(lambda node, section: node.setdefault(section, {}), sections, document)
+            within[key] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return translate(path)
+
+    return translation

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_trials.plugin.scratch import Scratch, scratch_folder
+from mnist_trials.plugin.scratch import Scratch
 
 HOLDER = """
 import sys
@@ -42,9 +42,10 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def test_a_folder_is_gone_after_its_use(place: Path) -> None:
-    with scratch_folder() as folder:
-        (folder / "file").touch()
-        assert list(place.iterdir()) == [folder]
+    scratch = Scratch()
+    (scratch.path / "file").touch()
+    assert list(place.iterdir()) == [scratch.path]
+    scratch.remove()
     assert list(place.iterdir()) == []
 
 
@@ -53,15 +54,15 @@ def test_what_a_killed_process_left_goes_when_the_next_folder_is_made(place: Pat
         process.kill()
         process.wait(60)
         assert list(place.iterdir()) == [left]
-        with scratch_folder() as folder:
-            assert list(place.iterdir()) == [folder]
+        scratch = Scratch()
+        assert list(place.iterdir()) == [scratch.path]
+        scratch.remove()
 
 
 def test_a_folder_in_use_is_left_alone(place: Path) -> None:
     with holder() as (_, theirs):
         own = Scratch()
-        with scratch_folder():
-            pass
+        Scratch().remove()
         assert (theirs / "file").exists()
         assert own.path.exists()
         own.remove()
@@ -74,12 +75,12 @@ def test_what_is_not_such_a_folder_is_left_alone(place: Path) -> None:
     (place / "elsewhere").mkdir()
     (place / "mnist-trials-scratch-link").symlink_to(place / "elsewhere")
     before = sorted(place.iterdir())
-    with scratch_folder():
-        pass
+    Scratch().remove()
     assert sorted(place.iterdir()) == before
 
 
-def test_removing_twice_is_no_error() -> None:
+def test_removing_twice_is_no_error(place: Path) -> None:
     scratch = Scratch()
     scratch.remove()
     scratch.remove()
+    assert list(place.iterdir()) == []

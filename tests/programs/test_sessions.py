@@ -124,13 +124,19 @@ def test_the_learning_rate_is_a_setting_that_needs_no_new_program() -> None:
 @pytest.mark.parametrize(
     ("inputs", "by_name", "said"),
     [
-        ((torch.zeros(8, 12),), {}, "was not given 'labels' \\(int64 \\[8\\]\\)"),
-        ((torch.zeros(7, 12), torch.zeros(8).long()), {}, "'images' .* is float32 \\[8, 12\\]; .* float32 \\[7, 12\\]"),
-        ((torch.zeros(8, 12), torch.zeros(8).int()), {}, "'labels' .* is int64 \\[8\\]; .* int32 \\[8\\]"),
-        ((torch.zeros(8, 12),), {"label": 1}, "no input 'label'. Did you mean 'labels'\\? It has: images, labels"),
+        ((torch.zeros(8, 12),), {}, "'labels' \\(int64 \\[8\\]\\) was not given"),
+        (
+            (torch.zeros(7, 12), torch.zeros(8).long()),
+            {},
+            "'images' is float32 \\[8, 12\\], .* float32 \\[7, 12\\]: .* one shape",
+        ),
+        ((torch.zeros(8, 12), torch.zeros(8).int()), {}, "'labels' is int64 \\[8\\], .* int32 \\[8\\]: convert it"),
+        ((torch.zeros(8, 12),), {"label": 1}, "no input 'label' \\(did you mean 'labels'\\?\\), it has images, labels"),
         ((torch.zeros(8, 12), 0, 0, 0), {}, "takes 3 inputs"),
-        ((torch.zeros(8, 12),), {"images": 0}, "'images' twice"),
-        (("words", torch.zeros(8).long()), {}, "str is no tensor"),
+        ((torch.zeros(8, 12),), {"images": 0}, "'images' was given twice"),
+        (("words", torch.zeros(8).long()), {}, "given str, which is no tensor"),
+        ((torch.zeros(8, 12).to_sparse(), torch.zeros(8).long()), {}, "'images' .* sparse, .* give it a dense one"),
+        ((torch.zeros(7, 12),), {"rate": 1}, "no input 'rate'.*'labels' .* was not given; .*'images' is float32"),
     ],
 )
 def test_inputs_are_checked_and_the_error_says_what_was_expected(
@@ -210,6 +216,36 @@ def test_gradients_are_those_of_autograd_and_nothing_else_is_computed() -> None:
     assert "aten.gelu_backward.default" in first.operations()
     assert "aten.gelu_backward.default" not in last.operations()
     assert last.operations()["aten.mm.default"] == 1  # that weight's own gradient
+
+
+def test_parts_of_a_model_are_programs_of_their_own_whose_gradients_chain_to_those_of_the_whole() -> None:
+    model = network()
+    lower, upper = model[:2], model[2]
+    images, labels = batches(1)[0]
+    hidden_spec = mt.TensorSpec((8, 6))
+    end = mt.capture(loss_of(upper), {"images": hidden_spec, "labels": LABELS}, model=upper, name="upper")
+    begin = mt.capture(
+        lambda images, wanted: {"hidden": (hidden := lower(images)), "loss": (hidden * wanted).sum()},
+        {"images": IMAGES, "wanted": hidden_spec},
+        model=lower,
+        name="lower",
+    )
+    back = begin.grad(["0.weight", "0.bias"])  # not of the images, which nobody wants
+    with back.attach() as first, end.grad(["weight", "bias", "images"]).attach() as second:
+        forward = first.run(images, torch.zeros(8, 6))
+        assert isinstance(forward, dict)
+        above = second.run(forward["hidden"], labels)
+        assert isinstance(above, dict)
+        below = first.run(images, above["grad.images"])
+        assert isinstance(below, dict)
+    loss = loss_of(model)(images, labels)
+    loss.backward()
+    assert torch.equal(above["loss"], loss.detach())
+    found = {"2.weight": above["grad.weight"], "2.bias": above["grad.bias"]}
+    found |= {name: below[f"grad.{name}"] for name in ("0.weight", "0.bias")}
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(found[name], parameter.grad, atol=1e-6), name  # type: ignore[arg-type]
+    assert back.operations()["aten.mm.default"] == 1  # the weight's gradient alone
 
 
 def test_a_gradient_that_is_not_there_is_refused() -> None:
@@ -346,3 +382,78 @@ def test_a_model_that_replaces_a_buffer_is_refused() -> None:
     model = Replacing()
     with pytest.raises(ProgramError, match="replaces the buffers seen"):
         mt.capture(model, {"images": IMAGES}, model=model, name="replacing")
+
+
+def test_a_setting_that_there_is_not_or_that_is_no_number_is_refused_where_it_is_set() -> None:
+    with training(network()).attach() as session:
+        with pytest.raises(ProgramError, match=r"no setting 'learning_rat'. Did you mean 'learning_rate'"):
+            session.settings["learning_rat"] = 0.5
+        with pytest.raises(ProgramError, match="'learning_rate' of the program 'train' is a number, not 'fast'"):
+            session.settings["learning_rate"] = "fast"  # type: ignore[assignment]
+        assert dict(session.settings) == {"learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"function": 5}, "takes a function first, not 5"),
+        ({"inputs": [torch.zeros(2)]}, "a dict of mt.TensorSpec .* not \\[tensor"),
+        ({"inputs": {}}, "not \\{\\}"),
+        (
+            {"inputs": {"a": mt.TensorSpec((-1, 2)), "b": "words", "c": torch.zeros(1)}},
+            "no tensors: 'a' is .*-1.*; 'b' is 'words'. Each is",
+        ),
+        ({"max_gradient_norm": 1.0}, "no optimizer, so that max_gradient_norm"),
+        ({"device": "gpu"}, "no device 'gpu'. A program is for 'cpu', 'cuda'"),
+        ({"device": "cuda:99"}, "'cuda:99' is not here"),
+    ],
+    ids=["function", "list", "nothing", "kinds", "norm", "device", "absent"],
+)
+def test_what_cannot_be_captured_is_refused_with_what_can(arguments: dict[str, Any], said: str) -> None:
+    given = {"function": lambda x: x.sum(), "inputs": {"x": torch.zeros(2)}, **arguments}
+    with pytest.raises(ProgramError, match=said):
+        mt.capture(**given)
+
+
+def test_a_limit_of_gradients_is_a_number_above_zero() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ProgramError, match="max_gradient_norm is a number above 0, not -1"):
+        mt.capture(
+            lambda x: model(x).sum(), {"x": torch.zeros(2, 12)}, model=model, optimizer=optimizer, max_gradient_norm=-1
+        )
+
+
+def test_a_device_that_is_not_here_is_refused_and_the_program_stays_as_it_was() -> None:
+    program = training(network())
+    with pytest.raises(ProgramError, match="'cuda:99' is not here"):
+        program.attach("cuda:99")
+    assert program.session is None
+    assert program.graph.device == "cpu"
+
+
+def test_gradients_are_asked_for_by_a_list_of_names_and_all_that_are_unknown_are_listed() -> None:
+    program = training(network())
+    for wrong in ("images", []):
+        with pytest.raises(ProgramError, match="takes a list of names"):
+            program.grad(wrong)
+    with pytest.raises(ProgramError, match=r"no gradient by 'image' and 'labels'. Did you mean 'images'"):
+        program.grad(["image", "labels"])
+
+
+def test_weights_that_are_no_tensors_are_refused() -> None:
+    program = training(network())
+    with pytest.raises(ProgramError, match="takes a dict of tensors by name, not NoneType"):
+        program.load_weights(None)  # type: ignore[arg-type]
+    with pytest.raises(ProgramError, match="is 3 and should be float32"):
+        program.load_weights(dict.fromkeys(program.weights, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"), [("[1]", "holds no map"), ('{"version": 1, "weights": []}', "has no signature and no")]
+)
+def test_a_manifest_that_is_something_else_is_refused(tmp_path: Path, manifest: str, said: str) -> None:
+    training(network()).save(tmp_path / "saved")
+    (tmp_path / "saved" / "program.json").write_text(manifest)
+    with pytest.raises(ProgramError, match=said):
+        mt.Program.load(tmp_path / "saved")

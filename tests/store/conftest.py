@@ -6,28 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typing_extensions import override
 
-from mnist_trials.clock import Clock
 from mnist_trials.records import TrialState
 from mnist_trials.store import Store, open_store
 from mnist_trials.store.rows import CheckpointRow, MetricRow, RunRow, TrialRow
+from tests.clocks import HandClock
 
 CONFIG: dict[str, Any] = {"searcher": {"name": "single", "metric": "loss", "smaller_is_better": True}}
-
-
-class FakeClock(Clock):
-    """Wall time and monotonic time as a test sets them."""
-
-    now = 1000.0
-
-    @override
-    def monotonic(self) -> float:
-        return self.now
-
-    @override
-    def wall(self) -> float:
-        return self.now
 
 
 def trial(experiment_id: int = 1, trial_id: int = 1, **changes: Any) -> TrialRow:
@@ -37,21 +22,6 @@ def trial(experiment_id: int = 1, trial_id: int = 1, **changes: Any) -> TrialRow
         state=TrialState.QUEUED,
         hparams={"lr": 0.1, "layers": [1, 2]},
         seed=7,
-        batches=0,
-        epochs=0.0,
-        records=0,
-        total_batches=None,
-        restarts=0,
-        stopped_early=False,
-        dataset="",
-        dataset_fallback=False,
-        best_metric=None,
-        best_batches=None,
-        best_metrics={},
-        best_checkpoint=None,
-        latest_checkpoint=None,
-        error=None,
-        message="",
     )
     return replace(row, **changes)
 
@@ -60,16 +30,10 @@ def run(trial_id: int = 1, number: int = 1, **changes: Any) -> RunRow:
     row = RunRow(
         trial_id=trial_id,
         run=number,
-        outcome=None,
-        start_batches=0,
-        batches=0,
         backend="cpu",
         device="cpu",
         slots=("cpu:0",),
-        exit_codes=(),
-        error=None,
         started=1.0,
-        ended=None,
     )
     return replace(row, **changes)
 
@@ -112,7 +76,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(home: Path) -> Iterator[Store]:
-    with open_store(home, FakeClock()) as opened:
+    with open_store(home, HandClock(1000.0)) as opened:
         yield opened
 
 

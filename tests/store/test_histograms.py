@@ -8,7 +8,7 @@ from pathlib import Path
 from mnist_trials.records import Histogram
 from mnist_trials.store import Store, open_reader
 from mnist_trials.store.rows import HistogramRow
-from mnist_trials.store.writer import MOST_HISTOGRAMS
+from mnist_trials.store.transaction import MOST_HISTOGRAMS
 
 
 def row(batches: int, mean: float = 0.5, number: int = 1) -> HistogramRow:

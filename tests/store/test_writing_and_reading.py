@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,22 @@ def test_rows_come_back_as_they_were_written(with_trial: Store, home: Path, make
         message="why",
         judged_batches=2,
         stop_requested=True,
+        until=4,
+        resting=True,
+        source_trial=1,
+        source_batches=2,
     )
     run = make.run(
         outcome=Outcome.FAILED,
+        start_batches=1,
+        batches=3,
         exit_codes=(1, None),
         error=error,
         ended=9.0,
         processes=(ProcessIdentity(pid=4, start_time="55", boot_id="x"),),
     )
+    for row in (trial, run):  # a column that is forgotten would come back as the default
+        assert [field.name for field in fields(row) if getattr(row, field.name) == field.default] == []
     with with_trial.transaction() as transaction:
         transaction.put_trial(trial)
         transaction.put_run(1, run)

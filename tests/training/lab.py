@@ -1,8 +1,9 @@
-"""Small trainings on the real CPU backend and a real checkpoint storage, all in one process."""
+"""Small trainings on real backends and a real checkpoint storage, all in one process."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,15 @@ from torch.nn.functional import cross_entropy
 from typing_extensions import override
 
 import mnist_trials as mt
+from mnist_trials import events
 from mnist_trials.checkpoint import CheckpointContent, read_checkpoint
 from mnist_trials.config import LossScale
-from mnist_trials.plugin import CheckpointStorage, ExecutionSettings, Layout, WorkerSpec, get_plugins
-from mnist_trials.records import Mode
+from mnist_trials.plugin import ExecutionSettings, Layout, WorkerSpec, get_plugins
+from mnist_trials.records import Mode, Slot
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.trainer import FitResult
+from tests.storages import directory
 
 SAMPLES = 100
 CLASSES = 3
@@ -78,18 +81,67 @@ class Run:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
+        if self.trial._learner is not None:
+            return dict(self.trial._learner.weights())
         return {name: value.clone() for name, value in self.trial.model.state_dict().items()}
 
+    @property
+    def notices(self) -> list[str]:
+        return [event.message for event in self.channel.of(events.Notice)]
 
-class Lab:
-    """Runs trials in one folder."""
+    def reported(self, metric: str) -> list[Any]:
+        """The values of a training metric, period by period."""
+        return [event.metrics[metric] for event in self.channel.of(events.MetricsReported)]
+
+
+class AnyLab(ABC):
+    """Runs trials in one folder, on any backend."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.storage: CheckpointStorage = (
-            get_plugins().find("checkpoint_storage", "directory").factory({}, folder / "checkpoints")
+        self.storage = directory(folder / "checkpoints")
+
+    @abstractmethod
+    def context(self) -> TrialContext:
+        """A context for one training. Labs take arguments for what can be different about it."""
+
+    def spec(
+        self, slots: tuple[Slot, ...], hparams: Mapping[str, Any] | None, checkpoints: Sequence[str], **fields: Any
+    ) -> WorkerSpec:
+        """A worker's spec; a hyperparameter that is None is left out."""
+        given: dict[str, Any] = {"experiment_id": 1, "rank": 0, "size": 1, "config": SEARCHED, **fields}
+        return WorkerSpec(
+            trial_id=1,
+            run=1,
+            slots=slots,
+            hparams={name: value for name, value in {**HPARAMS, **(hparams or {})}.items() if value is not None},
+            context_dir=str(self.folder),
+            trial_dir=str(self.folder / "trial"),
+            log_path="",
+            checkpoint_root=str(self.folder / "checkpoints"),
+            checkpoints=tuple(checkpoints),
+            **given,
         )
 
+    def fit(self, trial_class: type[mt.Trial], context: TrialContext | None = None, **arguments: Any) -> Run:
+        """Train a new `trial_class` in `context` with the arguments of `fit`; 10 batches by default."""
+        context = context or self.context()
+        trial = trial_class(context)
+        if not arguments.get("max_length"):
+            arguments["max_length"] = mt.Batch(10)
+        result = mt.Trainer(trial, context).fit(**arguments)
+        assert isinstance(context.channel, RecordingChannel)
+        return Run(trial, context, context.channel, result)
+
+    def read(self, uuid: str) -> CheckpointContent:
+        with self.storage.fetch(uuid) as folder:
+            return read_checkpoint(folder)[1]
+
+
+class Lab(AnyLab):
+    """Runs them on the CPU, in this process."""
+
+    @override
     def context(
         self,
         hparams: Mapping[str, Any] | None = None,
@@ -113,21 +165,15 @@ class Lab:
         backend = get_plugins().find("backend", "cpu").factory({})
         slot = replace(backend.slots(1)[0], threads=1)
         layout = layout or Layout()
-        spec = WorkerSpec(
+        spec = self.spec(
+            (slot,) * slots,
+            hparams,
+            checkpoints,
             experiment_id=experiment_id,
-            trial_id=1,
-            run=1,
             rank=layout.rank,
             size=layout.size,
-            slots=(slot,) * slots,
             config=SEARCHED if config is None else config,
-            hparams={**HPARAMS, **(hparams or {})},
             seed=seed,
-            context_dir=str(self.folder),
-            trial_dir=str(self.folder / "trial"),
-            log_path="",
-            checkpoint_root=str(self.folder / "checkpoints"),
-            checkpoints=tuple(checkpoints),
             warm_start=warm_start,
             validate_at=tuple(validate_at),
             until=until,
@@ -144,20 +190,6 @@ class Lab:
             layout=layout,
         )
         return TrialContext(spec, channel or RecordingChannel(), backend.open(settings), self.storage)
-
-    def fit(self, trial_class: type[mt.Trial], context: TrialContext | None = None, **arguments: Any) -> Run:
-        """Train a new `trial_class` in `context` with the arguments of `fit`; 10 batches by default."""
-        context = context or self.context()
-        trial = trial_class(context)
-        if not arguments.get("max_length"):
-            arguments["max_length"] = mt.Batch(10)
-        result = mt.Trainer(trial, context).fit(**arguments)
-        assert isinstance(context.channel, RecordingChannel)
-        return Run(trial, context, context.channel, result)
-
-    def read(self, uuid: str) -> CheckpointContent:
-        with self.storage.fetch(uuid) as folder:
-            return read_checkpoint(folder)[1]
 
 
 def same(left: Any, right: Any) -> bool:

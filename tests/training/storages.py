@@ -4,59 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from typing_extensions import override
 
 from mnist_trials.plugin import CheckpointStorage
+from mnist_trials.testing.waiting import DEADLINE, wait_until
 from mnist_trials.training.saving.background import Saver
-
-DEADLINE = 60.0
-
-
-class Wrapped(CheckpointStorage):
-    """Does what another storage does."""
-
-    def __init__(self, storage: CheckpointStorage) -> None:
-        self._storage = storage
-
-    @property
-    @override
-    def local(self) -> bool:
-        return self._storage.local
-
-    @override
-    def begin(self, checkpoint_id: str) -> Path:
-        return self._storage.begin(checkpoint_id)
-
-    @override
-    def commit(self, checkpoint_id: str) -> None:
-        self._storage.commit(checkpoint_id)
-
-    @override
-    def fetch(self, checkpoint_id: str) -> AbstractContextManager[Path]:
-        return self._storage.fetch(checkpoint_id)
-
-    @override
-    def delete(self, checkpoint_id: str) -> None:
-        self._storage.delete(checkpoint_id)
-
-    @override
-    def ids(self) -> list[str]:
-        return self._storage.ids()
-
-    @override
-    def unfinished(self) -> list[str]:
-        return self._storage.unfinished()
-
-    @override
-    def locate(self, checkpoint_id: str) -> str:
-        return self._storage.locate(checkpoint_id)
+from tests.storages import Wrapped
 
 
 class Patient(Wrapped):
@@ -68,7 +24,7 @@ class Patient(Wrapped):
 
     @override
     def commit(self, checkpoint_id: str) -> None:
-        until(lambda: _is_in(Saver.settle, sys._current_frames()[self._training]))
+        wait_until(lambda: _is_in(Saver.settle, sys._current_frames()[self._training]))
         super().commit(checkpoint_id)
 
 
@@ -110,14 +66,6 @@ def saves_ended() -> None:
         if thread.name == "save-checkpoint":
             thread.join(DEADLINE)
             assert not thread.is_alive()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`; the pause keeps a busy machine free, nothing relies on it."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def _is_in(function: Any, frame: FrameType | None) -> bool:

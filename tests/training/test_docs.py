@@ -12,9 +12,10 @@ import pytest
 
 import mnist_trials as mt
 from mnist_trials.plugin import rates
+from mnist_trials.plugin.updates import OPTIMIZER_OPTIONS
 from mnist_trials.training.context import TrialContext
 from mnist_trials.training.measures.performance import Performance
-from mnist_trials.training.torch_models.optimizers import OPTIMIZERS, OPTIONS
+from mnist_trials.training.torch_models.optimizers import OPTIMIZERS
 from mnist_trials.training.torch_models.stepper import _HPARAMS
 
 DOCS = (Path(__file__).parents[2] / "docs" / "trial.md").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ def public(cls: type) -> set[str]:
 
 def test_everything_public_is_named() -> None:
     names = public(mt.Trial) | public(mt.Callback) | (public(TrialContext) - {"split", "attach"})
-    names |= {*OPTIMIZERS, *OPTIONS, *_HPARAMS}
+    names |= {*OPTIMIZERS, *OPTIMIZER_OPTIONS, *_HPARAMS}
     names |= set(inspect.signature(mt.Trainer.fit).parameters) - {"self"}
     missing = {name for name in names if not re.search(rf"\b{name}\b", DOCS)}
     assert not missing

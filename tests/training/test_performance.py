@@ -9,35 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from typing_extensions import override
 
 import mnist_trials as mt
-from mnist_trials.clock import Clock
 from mnist_trials.events import GoOn, Notice
 from mnist_trials.plugin import Execution
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.measures.performance import FILE, Performance, read_performance
+from tests.clocks import HandClock
 from tests.training.lab import Lab, Small, samples, unit
 
 INPUT, STEP, EVALUATION, SNAPSHOT, HELD = 1.0, 4.0, 10.0, 100.0, 1000.0
 
 
-class ByHand(Clock):
-    now = 0.0
-
-    @override
-    def monotonic(self) -> float:
-        return self.now
-
-    @override
-    def wall(self) -> float:
-        return self.now
-
-
 class Timed(Small):
     """Takes as long for everything as the constants say."""
 
-    clock: ByHand
+    clock: HandClock
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
@@ -64,11 +51,11 @@ class Timed(Small):
 
 
 @pytest.fixture
-def clock() -> ByHand:
-    return ByHand()
+def clock() -> HandClock:
+    return HandClock()
 
 
-def fit(lab: Lab, clock: ByHand, batches: int, *, run: int = 1, trial: type[Timed] = Timed, **options: Any) -> Any:
+def fit(lab: Lab, clock: HandClock, batches: int, *, run: int = 1, trial: type[Timed] = Timed, **options: Any) -> Any:
     context = lab.context(**options)
     context.run = run
     made = trial(context)
@@ -80,7 +67,7 @@ def document(lab: Lab) -> Any:
     return json.loads((lab.folder / "trial" / FILE).read_text())
 
 
-def test_a_run_writes_down_samples_seconds_and_what_it_waited_for(lab: Lab, clock: ByHand) -> None:
+def test_a_run_writes_down_samples_seconds_and_what_it_waited_for(lab: Lab, clock: HandClock) -> None:
     fit(lab, clock, 10)
     validation, training = 4 * EVALUATION, 10 * (INPUT + STEP)
     assert document(lab) == {
@@ -100,7 +87,7 @@ def test_a_run_writes_down_samples_seconds_and_what_it_waited_for(lab: Lab, cloc
     }
 
 
-def test_what_a_later_run_does_is_added(lab: Lab, clock: ByHand) -> None:
+def test_what_a_later_run_does_is_added(lab: Lab, clock: HandClock) -> None:
     first = fit(lab, clock, 4)
     before = document(lab)
     fit(lab, clock, 10, run=2, checkpoints=[first.checkpoint])
@@ -110,13 +97,13 @@ def test_what_a_later_run_does_is_added(lab: Lab, clock: ByHand) -> None:
     assert after["validation_seconds"] == 2 * before["validation_seconds"]
 
 
-def test_batches_that_a_restart_trains_again_count_again(lab: Lab, clock: ByHand) -> None:
+def test_batches_that_a_restart_trains_again_count_again(lab: Lab, clock: HandClock) -> None:
     fit(lab, clock, 4)
     fit(lab, clock, 4, run=2)
     assert document(lab)["total_samples"] == 64
 
 
-def test_a_first_run_and_a_plain_script_begin_anew(lab: Lab, clock: ByHand) -> None:
+def test_a_first_run_and_a_plain_script_begin_anew(lab: Lab, clock: HandClock) -> None:
     fit(lab, clock, 4)
     fit(lab, clock, 2)
     assert document(lab)["batches"] == 2
@@ -124,7 +111,7 @@ def test_a_first_run_and_a_plain_script_begin_anew(lab: Lab, clock: ByHand) -> N
     assert document(lab)["batches"] == 3
 
 
-def test_two_fits_of_one_run_are_added(lab: Lab, clock: ByHand) -> None:
+def test_two_fits_of_one_run_are_added(lab: Lab, clock: HandClock) -> None:
     context, checkpoint = lab.context(), None
     for length in (2, 5):
         trial = Timed(context)
@@ -134,7 +121,7 @@ def test_two_fits_of_one_run_are_added(lab: Lab, clock: ByHand) -> None:
     assert (document(lab)["runs"], document(lab)["batches"]) == (1, 5)
 
 
-def test_waiting_for_the_searchers_word_does_not_count(lab: Lab, clock: ByHand) -> None:
+def test_waiting_for_the_searchers_word_does_not_count(lab: Lab, clock: HandClock) -> None:
     class Slow(RecordingChannel):  # type: ignore[misc] # only here
         def wait_for_word(self) -> Any:
             clock.now += HELD
@@ -146,7 +133,7 @@ def test_waiting_for_the_searchers_word_does_not_count(lab: Lab, clock: ByHand) 
     assert document(lab)["seconds"] == 10 * (INPUT + STEP) + 8 * EVALUATION + 2 * SNAPSHOT
 
 
-def test_a_run_that_fails_is_written_down_too(lab: Lab, clock: ByHand) -> None:
+def test_a_run_that_fails_is_written_down_too(lab: Lab, clock: HandClock) -> None:
     class Failing(Timed):
         def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
             if batch_idx == 3:
@@ -158,7 +145,7 @@ def test_a_run_that_fails_is_written_down_too(lab: Lab, clock: ByHand) -> None:
     assert document(lab)["batches"] == 3
 
 
-def test_every_checkpoint_writes_down_what_was_done_until_then(lab: Lab, clock: ByHand) -> None:
+def test_every_checkpoint_writes_down_what_was_done_until_then(lab: Lab, clock: HandClock) -> None:
     class Watched(Timed):
         def build_callbacks(self) -> list[mt.Callback]:
             class Seen(mt.Callback):
@@ -180,7 +167,7 @@ def test_every_checkpoint_writes_down_what_was_done_until_then(lab: Lab, clock: 
 
 @pytest.mark.parametrize(("share", "suspected"), [(1 / 3, False), (1 / 2, True)])
 def test_an_input_that_takes_more_than_a_third_of_training_is_suspected(
-    lab: Lab, clock: ByHand, share: float, suspected: bool
+    lab: Lab, clock: HandClock, share: float, suspected: bool
 ) -> None:
     class Slow(Timed):
         def build_data(self) -> Any:
@@ -195,7 +182,7 @@ def test_an_input_that_takes_more_than_a_third_of_training_is_suspected(
     assert document(lab)["suspected_input_bottleneck"] is suspected
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(lab: Lab, clock: ByHand) -> None:
+def test_a_folder_that_cannot_be_written_is_told_and_ends_nothing(lab: Lab, clock: HandClock) -> None:
     (lab.folder / "trial").write_text("in the way")
     channel = RecordingChannel()
     assert fit(lab, clock, 2, channel=channel).batches == 2

@@ -379,3 +379,131 @@ class ByName(Small):
 def test_batches_may_be_maps_and_metrics_may_be_weighted(lab: Lab, hparams: dict[str, Any]) -> None:
     eager, program = both(lab, ByName, hparams)
     assert apart(eager, program) < 1e-6
+
+
+class Changing(Small):
+    """Has something in a callback changed after each epoch that programs have in them."""
+
+    @override
+    def build_callbacks(self) -> Any:
+        trial = self
+
+        class Change(mt.Callback):
+            @override
+            def on_epoch_end(self, epoch_idx: int) -> None:
+                trial.change()
+
+        return [Change()]
+
+    def change(self) -> None:
+        raise NotImplementedError
+
+
+class OtherDropout(Changing):
+    @override
+    def change(self) -> None:
+        self.model[3].p = 0.0
+
+
+class OtherLayer(Changing):
+    @override
+    def change(self) -> None:
+        self.model[2] = torch.nn.Tanh()
+
+
+class OtherTensor(Changing):
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self.scale = torch.tensor(1.0)
+
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        return super().train_batch(batch, epoch_idx, batch_idx)["loss"] * self.scale
+
+    @override
+    def change(self) -> None:
+        self.scale = self.scale * 0.1
+
+
+class OtherBuffer(Changing):
+    @override
+    def build_model(self) -> Any:
+        model = Normed.build_model(self)  # type: ignore[arg-type]
+        model.train()
+        return model
+
+    @override
+    def change(self) -> None:
+        self.model[2].running_mean = torch.full((8,), 0.5)
+
+
+class OptimizerAnew(Changing):
+    @override
+    def change(self) -> None:
+        self.optimizer.state.clear()
+
+
+@pytest.mark.parametrize("trial", [OtherDropout, OtherLayer, OtherTensor, OtherBuffer, OptimizerAnew])
+def test_what_callbacks_put_in_the_place_of_something_is_used(lab: Lab, trial: type[mt.Trial]) -> None:
+    eager, program = both(lab, trial, {"momentum": 0.9}, batches=30)
+    assert apart(eager, program) < 1e-6
+    assert program.result.metrics == pytest.approx(eager.result.metrics, abs=1e-5)
+
+
+class Hooked(Small):
+    @override
+    def build_model(self) -> Any:
+        model = super().build_model()
+        model[1].weight.register_hook(lambda gradient: gradient * 0.5)
+        return model
+
+
+class Recomputing(Small):
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        from torch.utils.checkpoint import checkpoint
+
+        images, labels = batch
+        return cross_entropy(checkpoint(self.model, images, use_reentrant=False), labels)
+
+
+class Seeding(Small):
+    @override
+    def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:
+        torch.manual_seed(1)
+        return super().train_batch(batch, epoch_idx, batch_idx)
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [
+        (Hooked, "The parameters 1.weight have hooks"),
+        (Recomputing, "preserve_rng_state=False"),
+        (Seeding, "(`torch.manual_seed(1)`) sets the state of torch's random numbers"),
+    ],
+)
+def test_what_a_program_would_do_once_or_never_is_refused(lab: Lab, trial: type[mt.Trial], said: str) -> None:
+    before = torch.manual_seed, torch.set_rng_state, torch.random.set_rng_state
+    assert said in refused(lab, trial, {})
+    assert before == (torch.manual_seed, torch.set_rng_state, torch.random.set_rng_state)
+
+
+class Recurrent(Small):
+    @override
+    def build_model(self) -> Any:
+        class Model(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = torch.nn.LSTM(4, 5, num_layers=2, batch_first=True, dropout=0.2)
+                self.out = torch.nn.Linear(5, 3)
+
+            @override
+            def forward(self, images: torch.Tensor) -> Any:
+                return self.out(self.layers(images)[0][:, -1])
+
+        return Model()
+
+
+def test_a_recurrent_layer_is_learnt_by_a_program(lab: Lab) -> None:
+    eager, program = both(lab, Recurrent)
+    assert apart(eager, program) < 1e-6

@@ -15,9 +15,10 @@ from mnist_trials.checkpoint import take_snapshot, write_checkpoint, write_snaps
 from mnist_trials.errors import CheckpointError
 from mnist_trials.events import CheckpointSaved, MetricsReported, Notice, ProgressReported
 from mnist_trials.testing.channel import RecordingChannel
+from mnist_trials.testing.waiting import wait_until
 from mnist_trials.training.saving import background
 from tests.training.lab import Lab, Small, same
-from tests.training.storages import Failing, Gated, Patient, saves_ended, until
+from tests.training.storages import Failing, Gated, Patient, saves_ended
 
 PERIOD = {"checkpoint_period": mt.Batch(3), "checkpoint_policy": "none"}
 
@@ -229,7 +230,7 @@ def test_an_error_ends_the_tries_of_the_save_under_way(lab: Lab, monkeypatch: py
     lab.storage = failing = Failing(lab.storage, 100, CheckpointError("the dog ate it"))
 
     def fail() -> None:
-        until(lambda: bool(failing.tried))
+        wait_until(lambda: bool(failing.tried))
         raise ZeroDivisionError("my own")
 
     context = lab.context()

@@ -20,6 +20,7 @@ from mnist_trials.events import (
 )
 from mnist_trials.records import Outcome
 from mnist_trials.testing.channel import RecordingChannel
+from tests.clocks import HandClock
 from tests.training.lab import Lab, Small, samples, unit
 
 
@@ -211,21 +212,7 @@ def test_profiling_reports_speed_and_waiting_for_data(lab: Lab) -> None:
 
 
 def test_progress_is_told_at_most_a_few_times_a_second(lab: Lab) -> None:
-    class Ticking(mt.Callback):
-        pass
-
-    from mnist_trials.clock import Clock
-
-    class FakeClock(Clock):
-        now = 0.0
-
-        def monotonic(self) -> float:
-            return self.now
-
-        def wall(self) -> float:
-            return 0.0
-
-    clock = FakeClock()
+    clock = HandClock()
 
     class Timed(Small):
         def train_batch(self, batch: Any, epoch_idx: int, batch_idx: int) -> Any:

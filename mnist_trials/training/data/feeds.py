@@ -54,18 +54,11 @@ class Feed(ABC):
         """Go back to `state`."""
 
 
-@final
-class TensorFeed(Feed):
-    """Gathers batches of a TensorData on the device."""
+class CutFeed(Feed):
+    """Batches that are known beforehand, by number and size."""
 
-    def __init__(self, data: TensorData, cut: Cut, *, training: bool, seed: int, execution: Execution) -> None:
-        """Training data is shuffled; other data is not."""
-        self._tables = data.images.to(execution.device), data.labels.to(execution.device)
-        self._transform = data.transform
+    def __init__(self, cut: Cut) -> None:
         self._cut = cut
-        self._shuffle = training
-        self._seed = seed
-        self._execution = execution
 
     @property
     @override
@@ -81,6 +74,20 @@ class TensorFeed(Feed):
     @override
     def samples(self) -> int:
         return self._cut.samples
+
+
+@final
+class TensorFeed(CutFeed):
+    """Gathers batches of a TensorData on the device."""
+
+    def __init__(self, data: TensorData, cut: Cut, *, training: bool, seed: int, execution: Execution) -> None:
+        """Training data is shuffled; other data is not."""
+        super().__init__(cut)
+        self._tables = data.images.to(execution.device), data.labels.to(execution.device)
+        self._transform = data.transform
+        self._shuffle = training
+        self._seed = seed
+        self._execution = execution
 
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[Share]:
@@ -115,35 +122,20 @@ class TensorFeed(Feed):
 
 
 @final
-class LoaderFeed(Feed):
+class LoaderFeed(CutFeed):
     """Batches of a plain DataLoader, in an order and with random numbers of our own."""
 
     def __init__(
         self, loader: DataLoader[Any], cut: Cut, where: DataRank, *, shuffle: bool, seed: int, execution: Execution
     ) -> None:
+        super().__init__(cut)
         samples = len(loader.dataset)  # type: ignore[arg-type]
         self._keys = BatchKeys(samples, cut, where, shuffle, seed)
         self._generator = torch.Generator()
         self._loader = keyed_loader(loader, self._keys, self._generator)
-        self._cut = cut
         self._where = where
         self._seed = seed
         self._execution = execution
-
-    @property
-    @override
-    def length(self) -> int:
-        return self._cut.batches
-
-    @property
-    @override
-    def largest_batch(self) -> int:
-        return self._cut.largest
-
-    @property
-    @override
-    def samples(self) -> int:
-        return self._cut.samples
 
     @override
     def open(self, pass_index: int, skip: int) -> Iterator[Share]:

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from mnist_trials.errors import ProgramError
 from mnist_trials.plugin import Execution
+from mnist_trials.plugin.updates import gradient_limits
 from mnist_trials.programs.capture import Recipe
 from mnist_trials.programs.program import Program
 from mnist_trials.programs.specs import TensorSpec
@@ -22,7 +23,6 @@ from mnist_trials.programs.steps import Clipping
 from mnist_trials.training.measures.losses import as_metrics, checked_loss
 from mnist_trials.training.measures.metrics import Untouched, Weighted, is_metric_object, trial_metrics
 from mnist_trials.training.torch_models.models import prepare_model
-from mnist_trials.training.torch_models.stepper import gradient_limits
 from mnist_trials.training.trial import Trial
 
 StepName = Literal["train", "evaluate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, final
 
 import torch
@@ -28,7 +29,8 @@ class ProgramEvaluation:
         self._trial = trial
         self._model = model
         self._context = context
-        self._shelf = Shelf(context)
+        self._shelf = Shelf(context, trial, model)
+        self._constants: Hashable = None
         self._refused = False
 
     @property
@@ -40,8 +42,10 @@ class ProgramEvaluation:
         """The metrics of `batch`, as the trial's own method has them."""
         if not self._refused:
             leaves = pytree.tree_leaves(batch)
+            if batch_idx == 0:  # the user's code may have run since the last validation
+                self._constants = constants_of(self._model)
             try:
-                bound = self._shelf.find((kinds_of(leaves), constants_of(self._model)), lambda: self._capture(batch))
+                bound = self._shelf.find((kinds_of(leaves), self._constants), lambda: self._capture(batch))
                 with torch.autocast(self._context.device.type, enabled=False):  # a program has its casts in it
                     return bound.run(dense(leaves))
             except ProgramError as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from typing_extensions import override
 
@@ -44,22 +43,13 @@ class Programwise(Steps):
         session, position, scheduled = self._session, self._session.position, self._schedules.has("batch")
         learn, gather, look_up = self._step.learn, session.training_metrics.add, self._look_up
         self._step.begin()
-        batches = self._timed(session.stream.batches())
+        batches = self.timed(session.stream.batches(), self._clock)
         for done in range(1, count + 1):
             if scheduled and done > 1:
                 self._schedules.step("batch")
             batch, size, whole = next(batches)
             gather(learn(batch, size, whole), size)
-            position.batches += 1
-            position.batch_in_epoch += 1
-            position.records += whole
+            position.advance(1, whole)
             if look_up():
                 return done
         return count
-
-    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            started = self._clock.monotonic()
-            batch = next(batches)
-            self.data_seconds += self._clock.monotonic() - started
-            yield batch

@@ -66,7 +66,7 @@ class ProgramStep:
         self._optimizer: torch.optim.Optimizer = trial.optimizer
         self._clipping = clipping_of(context.hparams)
         self._alone = context.layout.size == 1
-        self._shelf = Shelf(context)
+        self._shelf = Shelf(context, trial, model)
         self._rates = _Rates(context.device)
         self._seen: object = None  # the optimizer's state that programs are bound to
         self.begin()
@@ -82,6 +82,7 @@ class ProgramStep:
         self._updating = Updating(self._optimizer, names_of(parameters, self._model))
         self._parameters = dict(self._model.named_parameters())
         self._constants: Hashable = (constants_of(self._model), len(parameters))
+        self._shelf.forget_unless(self._updating.tensors)
 
     def learn(self, batch: Any, size: int, whole: float) -> dict[str, Any]:
         """Learn from a batch of `size` samples here and `whole` over all data ranks; returns its metrics.

@@ -87,15 +87,13 @@ class Batchwise(Steps):
                     gather(metrics, size)
             if flush is not None:
                 flush()
-            position.batches += 1
-            position.batch_in_epoch += 1
-            position.records += whole
+            position.advance(1, whole)
             if look_up():
                 return done
         return count
 
     def _batches(self) -> Iterator[Share]:
-        batches = self._timed(self._session.stream.batches())
+        batches = self.timed(self._session.stream.batches(), self._clock)
         if self._fills:
             batches = self._by_sample.watched(batches)
         return self._shared(batches) if self._together else batches
@@ -116,13 +114,6 @@ class Batchwise(Steps):
     def _not_finite(self, loss: torch.Tensor, weight: float) -> bool:
         """Whether the loss of any rank is not, though it counts: all leave the batch out then."""
         return self._ranks.sum(0.0 if weight == 0 or math.isfinite(loss.item()) else 1.0) > 0
-
-    def _timed(self, batches: Iterator[Share]) -> Iterator[Share]:
-        while True:
-            started = self._clock.monotonic()
-            batch = next(batches)
-            self.data_seconds += self._clock.monotonic() - started
-            yield batch
 
     def _leave_out(self) -> None:
         self._guard.leave_out()

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_value_
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Execution, Spread
+from mnist_trials.plugin.updates import aggregation_frequency, gradient_limits
 from mnist_trials.training.torch_models.schedule import Schedules
 
 _HPARAMS = ("aggregation_frequency", "max_gradient_norm", "max_gradient_value")
@@ -44,7 +45,7 @@ class Stepper:
     ) -> None:
         self.manual = False  # the trial does it all itself
         self.steps = 0
-        self.frequency = _frequency(hparams)
+        self.frequency = aggregation_frequency(hparams)
         self._max_value, self._max_norm = gradient_limits(hparams)
         self._clips = self._max_norm is not None or self._max_value is not None
         self._execution = execution
@@ -334,30 +335,3 @@ def _wants_closure(optimizer: torch.optim.Optimizer) -> bool:
     """Whether `optimizer` cannot step on gradients alone, as L-BFGS cannot."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
-
-
-def _frequency(hparams: Mapping[str, Any]) -> int:
-    value = hparams.get("aggregation_frequency", 1)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise TrialError(
-            f"The hyperparameter 'aggregation_frequency' must be a whole number of at least 1, not {value!r}."
-        )
-    return value
-
-
-def gradient_limits(hparams: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The hyperparameters `max_gradient_value` and `max_gradient_norm`.
-
-    Raises:
-        TrialError: one of them is out of range.
-    """
-    return _positive(hparams, "max_gradient_value"), _positive(hparams, "max_gradient_norm")
-
-
-def _positive(hparams: Mapping[str, Any], name: str) -> float | None:
-    value = hparams.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise TrialError(f"The hyperparameter '{name}' must be a number above 0, not {value!r}.")
-    return float(value)

@@ -7,22 +7,18 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import override
 
-import mnist_trials as mt
-from mnist_trials import events
-from mnist_trials.checkpoint import CheckpointContent, read_checkpoint
 from mnist_trials.config import Mesh
-from mnist_trials.plugin import CheckpointStorage, ExecutionSettings, Layout, WorkerSpec, get_plugins
+from mnist_trials.plugin import ExecutionSettings, Layout, get_plugins
 from mnist_trials.testing.channel import RecordingChannel
 from mnist_trials.training.context import TrialContext
-from mnist_trials.training.trainer import FitResult
 from tests.training.distributed.crew import Crew
+from tests.training.lab import SEARCHED, AnyLab
 
 VARIABLES = {
     "JAX_PLATFORMS": "cpu",
@@ -31,44 +27,14 @@ VARIABLES = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # tests compile the same programs again and again
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-HPARAMS = {"optimizer": "sgd", "learning_rate": 0.1, "global_batch_size": 8}
-SEARCHED = {"searcher": {"metric": "validation_loss", "smaller_is_better": True, "max_length": {"batches": 100}}}
 
 Case = Callable[["JaxLab"], None]
 
 
-@dataclass
-class Run:
-    """A training that was run."""
+class JaxLab(AnyLab):
+    """Runs trials in one folder, on the devices of jax in this process."""
 
-    trial: Any
-    context: TrialContext
-    channel: RecordingChannel
-    result: FitResult
-
-    @property
-    def weights(self) -> dict[str, torch.Tensor]:
-        weights: dict[str, torch.Tensor] = self.trial._learner.weights()
-        return weights
-
-    @property
-    def notices(self) -> list[str]:
-        return [event.message for event in self.channel.of(events.Notice)]
-
-    def reported(self, metric: str) -> list[Any]:
-        """The values of a training metric, period by period."""
-        return [event.metrics[metric] for event in self.channel.of(events.MetricsReported)]
-
-
-class JaxLab:
-    """Runs trials in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.storage: CheckpointStorage = (
-            get_plugins().find("checkpoint_storage", "directory").factory({}, folder / "checkpoints")
-        )
-
+    @override
     def context(
         self,
         hparams: Mapping[str, Any] | None = None,
@@ -81,25 +47,16 @@ class JaxLab:
         warm_start: str | None = None,
         test_mode: bool = False,
     ) -> TrialContext:
-        """A context on a mesh of (data, tensor) devices; a hyperparameter that is None is left out."""
+        """A context on a mesh of (data, tensor) devices."""
         backend = get_plugins().find("backend", "jax").factory({})
         count = mesh[0] * mesh[1]
         slots = tuple(replace(backend.slots(1)[0], index=index, threads=1) for index in range(count))
-        spec = WorkerSpec(
-            experiment_id=1,
-            trial_id=1,
-            run=1,
-            rank=0,
-            size=1,
-            slots=slots,
+        spec = self.spec(
+            slots,
+            hparams,
+            checkpoints,
             config={**SEARCHED, **(config or {})},
-            hparams={name: value for name, value in {**HPARAMS, **(hparams or {})}.items() if value is not None},
             seed=seed,
-            context_dir=str(self.folder),
-            trial_dir=str(self.folder / "trial"),
-            log_path="",
-            checkpoint_root=str(self.folder / "checkpoints"),
-            checkpoints=tuple(checkpoints),
             warm_start=warm_start,
             test_mode=test_mode,
         )
@@ -113,19 +70,6 @@ class JaxLab:
             mesh=Mesh(data=mesh[0], tensor=mesh[1]),
         )
         return TrialContext(spec, RecordingChannel(), backend.open(settings), self.storage)
-
-    def fit(self, trial_class: type[mt.Trial], context: TrialContext | None = None, **arguments: Any) -> Run:
-        """Train a new `trial_class` in `context` with the arguments of `fit`; 10 batches by default."""
-        context = context or self.context()
-        trial = trial_class(context)
-        arguments.setdefault("max_length", mt.Batch(10))
-        result = mt.Trainer(trial, context).fit(**arguments)
-        assert isinstance(context.channel, RecordingChannel)
-        return Run(trial, context, context.channel, result)
-
-    def read(self, uuid: str) -> CheckpointContent:
-        with self.storage.fetch(uuid) as folder:
-            return read_checkpoint(folder)[1]
 
 
 def in_jax(case: Case) -> Callable[..., None]:

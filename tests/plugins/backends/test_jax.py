@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,12 @@ def test_what_is_missing_is_said_with_the_command_that_installs_it(monkeypatch: 
     assert jax.why_not() == "no_such_flax not installed (pip install 'mnist-trials[jax]')"
     with pytest.raises(PluginError, match=r"no_such_flax not installed \(pip install"):
         JaxBackend({}).open(None)  # type: ignore[arg-type]
+
+
+def test_the_extra_brings_what_jax_export_serializes_with() -> None:
+    needed = [name.replace(" ", "") for name in requires("mnist-trials") or [] if "extra==" in name.replace(" ", "")]
+    extra = [name for name in needed if re.search(r"""extra==['"]jax['"]""", name)]
+    assert {re.split(r"[<>=;\[]", name)[0] for name in extra} == {"flatbuffers", "flax", "jax", "optax"}
 
 
 def test_the_record_of_the_plugin() -> None:

@@ -12,8 +12,8 @@ import torch
 import mnist_trials as mt
 from mnist_trials.errors import PluginError, TrialError
 from mnist_trials.events import HistogramsReported
-from tests.plugins.backends.jax_lab import JaxLab, Run, in_jax
-from tests.training.lab import samples
+from tests.plugins.backends.jax_lab import JaxLab, in_jax
+from tests.training.lab import Run, samples
 
 
 def fit_with(lab: JaxLab, hparams: dict[str, Any] | None = None, **methods: Any) -> Run:

@@ -12,8 +12,8 @@ from typing_extensions import override
 import mnist_trials as mt
 from mnist_trials.errors import NonFiniteLoss
 from mnist_trials.events import CheckpointSaved, MetricsReported, ValidationCompleted
-from tests.plugins.backends.jax_lab import JaxLab, Run, in_jax
-from tests.training.lab import Lab, same, samples
+from tests.plugins.backends.jax_lab import JaxLab, in_jax
+from tests.training.lab import Lab, Run, same, samples
 
 NAMES = {
     "1.weight": "params.hidden.weight",
@@ -116,6 +116,20 @@ def test_a_resumed_training_is_the_undisturbed_one_to_the_bit(lab: JaxLab) -> No
         resumed = lab.fit(trial, lab.context(hparams, checkpoints=[middle.uuid]), max_length=mt.Batch(30))
         assert same(resumed.weights, straight.weights)
         assert resumed.result.metrics == straight.result.metrics
+
+
+@in_jax
+def test_the_update_of_a_group_that_a_resume_finds_open_at_the_end_has_the_rate_of_its_last_batch(lab: JaxLab) -> None:
+    from tests.plugins.backends.jax_models import Pure
+
+    schedule = {"name": "exponential", "gamma": 0.7, "per": "batch"}
+    hparams = {"aggregation_frequency": 4, "lr_schedule": schedule, "learning_rate": 0.5}
+    ended = lab.fit(Pure, lab.context(hparams), max_length=mt.Batch(18))
+    longer = lab.fit(Pure, lab.context(hparams), max_length=mt.Batch(20), checkpoint_period=mt.Batch(18))
+    middle = longer.channel.of(CheckpointSaved)[0].checkpoint
+    assert middle.batches == 18
+    resumed = lab.fit(Pure, lab.context(hparams, checkpoints=[middle.uuid]), max_length=mt.Batch(18))
+    assert same(resumed.weights, ended.weights)
 
 
 @in_jax
@@ -258,3 +272,32 @@ def test_bfloat16_is_computed_with_or_kept(lab: JaxLab) -> None:
         assert run.result.metrics["accuracy"] > 0.5
         context = lab.context({"momentum": 0.9}, precision=precision, checkpoints=[str(run.result.checkpoint)])
         assert same(lab.fit(Seeing, context, max_length=mt.Epoch(4)).weights, run.weights)
+
+
+@in_jax
+def test_the_memory_of_old_weights_is_given_to_the_new_ones(lab: JaxLab) -> None:
+    import jax
+
+    from tests.plugins.backends.jax_models import Pure
+
+    seen: list[list[tuple[Any, int]]] = []
+
+    class Looking(mt.Callback):
+        @override
+        def on_epoch_start(self, epoch_idx: int) -> None:
+            leaves = jax.tree.leaves(trial_of[0]._learner._state)
+            seen.append([(leaf, leaf.unsafe_buffer_pointer()) for leaf in leaves])
+
+    trial_of: list[Any] = []
+
+    class Watched(Pure):
+        @override
+        def build_callbacks(self) -> Any:
+            trial_of.append(self)
+            return [Looking()]
+
+    lab.fit(Watched, lab.context({"momentum": 0.9}), max_length=mt.Epoch(4))
+    assert len(seen) == 4
+    assert all(leaf.is_deleted() for epoch in seen for leaf, _ in epoch)  # nothing of an earlier state is left
+    places = [{place for _, place in epoch} for epoch in seen]
+    assert places[2] == places[3]

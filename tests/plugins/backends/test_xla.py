@@ -222,8 +222,8 @@ def test_a_plugin_of_another_device_is_honoured_through_its_entry_point(tmp_path
 
 def require_parity(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert len(found["losses"]) == len(expected["losses"])
-    assert found["losses"] == pytest.approx(expected["losses"], abs=1e-5, rel=1e-5)
-    assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-5, rel=1e-5)
+    assert found["losses"] == pytest.approx(expected["losses"], abs=1e-6, rel=1e-6)
+    assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6, rel=1e-6)
     assert found["weights"].keys() == expected["weights"].keys()
     for name, values in expected["weights"].items():
-        assert found["weights"][name] == pytest.approx(values, abs=1e-5), name
+        assert found["weights"][name] == pytest.approx(values, abs=1e-6), name

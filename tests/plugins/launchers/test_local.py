@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mnist_trials.plugin import Launcher, WorkerSpec, get_plugins
 from mnist_trials.plugin.processes import group_members, identify
 from mnist_trials.testing import LauncherSuite
 from mnist_trials.testing.launcher import DEADLINE, Run, is_alive, worker_specs
+from mnist_trials.testing.waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -41,13 +41,6 @@ def specs(directory: Path, function: str, size: int = 1) -> list[WorkerSpec]:
         replace(spec, target=f"targets:{function}", environment=environment)
         for spec in worker_specs(directory, "", size=size)
     ]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def family_of_a_killed_parent(spec: WorkerSpec, directory: Path) -> list[int]:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from mnist_trials.events import Notice, StopRequest, WorkersLaunched
 from mnist_trials.plugin import Launcher, WorkerSpec, get_plugins
 from mnist_trials.records import Outcome
 from mnist_trials.testing.launcher import DEADLINE, Run, is_alive, worker_specs
+from mnist_trials.testing.waiting import wait_until
 from mnist_trials_plugins.launchers import _ray_crew
 from tests.plugins.launchers.ray_cluster import ELSEWHERE, RayCluster
 
@@ -50,13 +50,6 @@ def make(on_ray: RayCluster) -> Iterator[Callable[..., Launcher]]:
 def pids(run: Run) -> list[int]:
     (launched,) = [event for event in run.events if isinstance(event, WorkersLaunched)]
     return [process.pid for process in launched.processes]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def travelling(directory: Path) -> WorkerSpec:

@@ -21,11 +21,13 @@ from mnist_trials.errors import MnistTrialsError
 from mnist_trials.events import CheckpointSaved, Notice
 from mnist_trials.plugin import CheckpointStorage, Layout
 from mnist_trials.testing.channel import RecordingChannel
+from mnist_trials.testing.waiting import wait_until
 from mnist_trials.training.saving import background, checkpoints
 from mnist_trials.training.saving.background import Saver
-from tests.training.distributed.jobs import Rows, opened, session_of, whole
+from tests.storages import Wrapped
+from tests.training.distributed.jobs import opened, session_of, whole
+from tests.training.distributed.trials import Rows
 from tests.training.lab import CLASSES
-from tests.training.storages import Wrapped, until
 
 
 class Wide(Rows):
@@ -84,7 +86,7 @@ class Held(Wrapped):
 
     @override
     def begin(self, checkpoint_id: str) -> Path:
-        until(self._file.exists)
+        wait_until(self._file.exists)
         return super().begin(checkpoint_id)
 
 

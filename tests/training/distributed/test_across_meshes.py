@@ -12,7 +12,8 @@ import mnist_trials as mt
 from mnist_trials.events import CheckpointSaved
 from mnist_trials.training.trial import Trial
 from tests.training.distributed.crew import Crew
-from tests.training.distributed.jobs import AGGREGATED, DroppingRows, LoadedRows, Rows, Told, restored, train
+from tests.training.distributed.jobs import AGGREGATED, Told, restored, train
+from tests.training.distributed.trials import DroppingRows, LoadedRows, Rows
 from tests.training.lab import Lab, same
 
 AT = 9  # in the second epoch of 7 batches, in a group of 3, and in a reporting period of 4

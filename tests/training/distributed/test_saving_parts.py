@@ -15,7 +15,7 @@ from mnist_trials.checkpoint import read_manifest
 from mnist_trials.events import CheckpointSaved
 from mnist_trials.training.trial import Trial
 from tests.training.distributed.crew import DEADLINE, Broken, Crew
-from tests.training.distributed.jobs import AGGREGATED, Rows, train
+from tests.training.distributed.jobs import AGGREGATED, train
 from tests.training.distributed.saving_jobs import (
     FailsOnRank1,
     OtherOptimizer,
@@ -24,6 +24,7 @@ from tests.training.distributed.saving_jobs import (
     disturbed,
     saved_twice,
 )
+from tests.training.distributed.trials import Rows
 from tests.training.lab import Lab, same
 
 TWO, TENSOR, BOTH = (2, 1), (1, 2), (2, 2)

@@ -11,16 +11,8 @@ import mnist_trials as mt
 from mnist_trials.events import CheckpointSaved
 from mnist_trials.training.trial import Trial
 from tests.training.distributed.crew import Crew
-from tests.training.distributed.jobs import (
-    CountedSaves,
-    DroppingRows,
-    LoadedRows,
-    Told,
-    Unkept,
-    failed,
-    fails_to_save,
-    train,
-)
+from tests.training.distributed.jobs import Told, failed, fails_to_save, train
+from tests.training.distributed.trials import CountedSaves, DroppingRows, LoadedRows, Unkept
 from tests.training.lab import same
 
 END = 17  # in the third epoch of 7 batches

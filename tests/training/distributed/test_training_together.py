@@ -13,7 +13,8 @@ from mnist_trials.events import DatasetChosen, GoOn, TrialHeld
 from mnist_trials.records import Outcome
 from mnist_trials.training.trial import Trial
 from tests.training.distributed.crew import Crew
-from tests.training.distributed.jobs import (
+from tests.training.distributed.jobs import Told, failed, train, validated
+from tests.training.distributed.trials import (
     BadBatches,
     Few,
     Manual,
@@ -25,12 +26,8 @@ from tests.training.distributed.jobs import (
     StepsByItself,
     StoppedByOne,
     Streamed,
-    Told,
     TwoModels,
     WeightedLoss,
-    failed,
-    train,
-    validated,
 )
 from tests.training.lab import same
 

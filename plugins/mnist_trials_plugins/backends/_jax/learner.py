@@ -308,7 +308,8 @@ class JaxLearner(Learner):
         assert self._state is not None
         assert self._optimizer is not None
         rest = {part: tree for part, tree in self._state.items() if part not in ("weights", "gradients")}
-        return {"optimizer": self._optimizer.name, "in_group": self._in_group, "tree": states.tensors(rest)}
+        counts = {"in_group": self._in_group, "last_batch": self._rates.state_dict()}
+        return {"optimizer": self._optimizer.name, **counts, "tree": states.tensors(rest)}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -326,6 +327,8 @@ class JaxLearner(Learner):
         places = jax.tree.map(lambda leaf: leaf.sharding, rest)
         self._state = {**self._state, **jax.device_put(tree, places)}
         self._in_group = state["in_group"]
+        if "last_batch" in state:  # older checkpoints do not say
+            self._rates.load_state_dict(state["last_batch"])
         self._steps = int(self._state["steps"])
 
 

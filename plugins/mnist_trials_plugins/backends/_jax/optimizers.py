@@ -12,22 +12,10 @@ import optax
 
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin.rates import RateSchedule, rate_schedule
+from mnist_trials.plugin.updates import optimizer_options, refuse_other_options
 
 Transformation: TypeAlias = Any
 """One of optax, which says nothing of types: a pair of `init` and `update`."""
-
-OPTIONS: Final = (
-    "momentum",
-    "dampening",
-    "nesterov",
-    "weight_decay",
-    "betas",
-    "eps",
-    "rho",
-    "amsgrad",
-    "centered",
-)
-"""Hyperparameters that say more of an optimizer, as for torch's."""
 
 
 @final
@@ -69,13 +57,7 @@ def make_optimizer(hparams: Mapping[str, Any], build: Callable[[Any], Any] | Non
 
 
 def _from_hparams(hparams: Mapping[str, Any]) -> Optimizer:
-    absent = [name for name in ("optimizer", "learning_rate") if hparams.get(name) is None]
-    if absent:
-        raise TrialError(
-            "The trial does not override build_optimizer(model), and the hyperparameters do not say which optimizer "
-            f"to use: {' and '.join(absent)} missing. Return an optax optimizer from build_optimizer, or give "
-            f"`optimizer` (one of: {', '.join(_MADE_BY)}) and `learning_rate`."
-        )
+    options = optimizer_options(hparams, _MADE_BY, build="an optax optimizer")
     name, rate = str(hparams["optimizer"]).lower(), hparams["learning_rate"]
     if name not in _MADE_BY:
         raise TrialError(
@@ -85,12 +67,7 @@ def _from_hparams(hparams: Mapping[str, Any]) -> Optimizer:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate >= 0:
         raise TrialError(f"The hyperparameter 'learning_rate' must be a number of at least 0, not {rate!r}.")
     make, defaults = _MADE_BY[name]
-    options = {option: hparams[option] for option in OPTIONS if hparams.get(option) is not None}
-    if refused := [option for option in options if option not in defaults]:
-        raise TrialError(
-            f"The optimizer '{name}' of the backend 'jax' takes no {' and no '.join(refused)}. It takes: "
-            f"{', '.join(defaults)}."
-        )
+    refuse_other_options(f"'{name}' of the backend 'jax'", options, defaults)
     for option, value in options.items():
         if not _fits(value, defaults[option]):
             raise TrialError(f"The optimizer '{name}' cannot take {value!r} as {option}.")

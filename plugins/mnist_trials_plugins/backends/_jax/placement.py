@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, Final, final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import jax
 import numpy as np
@@ -15,8 +13,7 @@ from mnist_trials.config import Mesh
 from mnist_trials.errors import TrialError
 from mnist_trials.plugin import Rules
 from mnist_trials_plugins.backends._jax.names import named, refilled
-
-_TENSOR: Final = "tensor"
+from mnist_trials_plugins.backends._rules import TENSOR, Dims, dims_by_parameter, refuse, shape_problems
 
 
 @final
@@ -25,7 +22,7 @@ class Placement:
 
     def __init__(self, devices: Sequence[jax.Device], mesh: Mesh) -> None:
         grid = np.array(devices, dtype=object).reshape(mesh.data, mesh.tensor)
-        self._mesh = jax.sharding.Mesh(grid, ("data", _TENSOR))
+        self._mesh = jax.sharding.Mesh(grid, ("data", TENSOR))
         self._data = mesh.data
         self._tensor = mesh.tensor
         self.whole = NamedSharding(self._mesh, PartitionSpec())
@@ -86,29 +83,14 @@ class Placement:
                 f"Use {share * self._data or self._data} or {(share + 1) * self._data}."
             )
 
-    def _splits(self, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> dict[str, tuple[str | None, ...]]:
+    def _splits(self, shapes: Mapping[str, tuple[int, ...]], rules: Rules) -> dict[str, Dims]:
         if self._tensor == 1:
             return {}
         problems: list[str] = []
-        if not rules:
-            problems.append(
-                "there are none, so every slot of the dimension would compute the same. Return rules from "
-                "sharding_rules(), or use the slots for data"
-            )
-        splits: dict[str, tuple[str | None, ...]] = {}
-        origin: dict[str, str] = {}
-        for pattern, wanted in rules.items():
-            for name in _matches(pattern, list(shapes), problems):
-                if name in splits and splits[name] != tuple(wanted):
-                    problems.append(f"{origin[name]!r} and {pattern!r} both match {name!r} and differ")
-                problems += _problems_of(name, shapes[name], tuple(wanted), self._tensor)
-                splits[name], origin[name] = tuple(wanted), pattern
-        if problems:
-            raise TrialError(
-                f"mesh.tensor is {self._tensor}, and the sharding rules do not fit: "
-                + "; ".join(dict.fromkeys(problems))
-                + "."
-            )
+        splits = dims_by_parameter(rules, list(shapes), problems)
+        for name, wanted in splits.items():
+            problems += shape_problems(name, shapes[name], wanted, self._tensor)
+        refuse(problems, self._tensor)
         return splits
 
 
@@ -117,30 +99,3 @@ def _owner(name: str, leaf: Any, params: Mapping[str, tuple[int, ...]]) -> str |
     parts = name.split(".")
     suffixes = (".".join(parts[start:]) for start in range(len(parts)))
     return next((suffix for suffix in suffixes if params.get(suffix) == leaf.shape), None)
-
-
-def _matches(pattern: str, names: list[str], problems: list[str]) -> list[str]:
-    try:
-        matches = [name for name in names if re.fullmatch(pattern, name)]
-    except re.error as error:
-        problems.append(f"{pattern!r} is no regular expression: {error}")
-        return []
-    if not matches:
-        near = get_close_matches(pattern.replace("\\", ""), names, n=3, cutoff=0.4) or names[:5]
-        problems.append(
-            f"{pattern!r} matches no parameter (there are {', '.join(near)}{', ...' * (len(near) < len(names))})"
-        )
-    return matches
-
-
-def _problems_of(name: str, shape: tuple[int, ...], wanted: tuple[str | None, ...], ranks: int) -> Iterator[str]:
-    if unknown := [dim for dim in wanted if dim not in (None, _TENSOR)]:
-        yield f"{name!r} cannot be split over {unknown[0]!r}: only {_TENSOR!r} and None are known"
-    if len(wanted) != len(shape):
-        yield f"{name!r} has {len(shape)} dimensions {shape}, its rule {len(wanted)}"
-        return
-    if wanted.count(_TENSOR) > 1:
-        yield f"{name!r} can be split in one dimension only, not as {wanted}"
-    for size, dim in zip(shape, wanted, strict=True):
-        if dim == _TENSOR and size % ranks:
-            yield f"{name!r} {shape} cannot be split evenly: {size} does not divide by {ranks}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -28,6 +29,14 @@ class Rates:
             "rates": np.full(length, rates, np.float32) if len(rates) == 1 else np.array(rates, np.float32),
             "steps": np.int32(steps if per == "optimizer_step" else -1),
         }
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batch was the last one: the update of a group that it left open has its rate."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._epoch, self._batch = state["epoch"], state["batch"]
 
     def of_last_batch(self, steps: int) -> Any:
         """The rate of an update that ends a group after the last batch, `steps` updates having been made."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mnist_trials.errors import TrialError
+from mnist_trials.plugin.updates import aggregation_frequency, gradient_limits
 from mnist_trials_plugins.backends._jax.networks import Weights
 from mnist_trials_plugins.backends._jax.optimizers import Optimizer
 
@@ -35,9 +35,8 @@ class Updates:
     def __init__(self, optimizer: Optimizer, hparams: Mapping[str, Any], *, skips: bool, keeps: bool) -> None:
         """`skips`: leave out batches whose loss is not finite; `keeps`: the gradients of the last update stay."""
         self.optimizer = optimizer
-        self.frequency = _frequency(hparams)
-        self._max_value = _positive(hparams, "max_gradient_value")
-        self._max_norm = _positive(hparams, "max_gradient_norm")
+        self.frequency = aggregation_frequency(hparams)
+        self._max_value, self._max_norm = gradient_limits(hparams)
         self._skips = skips
         self._keeps = keeps
 
@@ -114,21 +113,3 @@ class Updates:
 
 def _zeros(tree: dict[str, Any]) -> dict[str, Any]:
     return {name: jnp.zeros_like(leaf) for name, leaf in tree.items()}
-
-
-def _frequency(hparams: Mapping[str, Any]) -> int:
-    value = hparams.get("aggregation_frequency", 1)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise TrialError(
-            f"The hyperparameter 'aggregation_frequency' must be a whole number of at least 1, not {value!r}."
-        )
-    return value
-
-
-def _positive(hparams: Mapping[str, Any], name: str) -> float | None:
-    value = hparams.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise TrialError(f"The hyperparameter '{name}' must be a number above 0, not {value!r}.")
-    return float(value)
