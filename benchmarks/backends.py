@@ -94,6 +94,10 @@ def steps_per_second(model: str, epochs: Epochs) -> float:
     return STEPS[model] / seconds_of_cpu(epochs)
 
 
+def told(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+
+
 def seconds_of_cpu(epochs: Epochs) -> float:
     return statistics.median(cpu for cpu, _ in epochs[1:])
 
@@ -113,7 +117,7 @@ def measure(model: str, batch: int, rounds: int, epochs: int) -> list[str]:
                 result = of(what, model, batch, SLOW.get((model, what), epochs), Path(folder))
             found.setdefault((who, what), []).append(result)
             print(
-                f"{model} {batch} {who} {what}: {steps_per_second(model, result):,.0f} steps/s, first epoch "
+                f"{model} {batch} {who} {what}: {told(steps_per_second(model, result))} steps/s, first epoch "
                 f"{extra_of_first(result):+.1f} s",
                 file=sys.stderr,
                 flush=True,
@@ -126,7 +130,7 @@ def measure(model: str, batch: int, rounds: int, epochs: int) -> list[str]:
         )
         speed = statistics.median(steps_per_second(model, result) for result in results)
         first = statistics.median(map(extra_of_first, results))
-        rows.append(f"| {model} | {batch} | {who}: {what} | {speed:,.0f} | {first:.1f} | {against or '-'} |")
+        rows.append(f"| {model} | {batch} | {who}: {what} | {told(speed)} | {first:.1f} | {against or '-'} |")
     return rows
 
 

@@ -22,8 +22,6 @@ from epochs import STEPS, Stamps, flax_model, made_up, torch_model
 def torch_epoch(model: str, batch: int, compiled: bool) -> Callable[[], None]:
     images, labels = made_up(model, batch)
     net = torch_model(model)
-    if model == "CNN":
-        torch.nn.utils.convert_conv2d_weight_memory_format(net, torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     net.train()
 

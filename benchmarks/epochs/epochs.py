@@ -49,7 +49,9 @@ def torch_model(model: str) -> torch.nn.Module:
     torch.manual_seed(0)
     if model == "MLP":
         return LinearStack(512, bias=False)
-    return ConvNet((32, 64), (0.25, 0.5), bias=False)
+    net = ConvNet((32, 64), (0.25, 0.5), bias=False)
+    torch.nn.utils.convert_conv2d_weight_memory_format(net, torch.channels_last)
+    return net
 
 
 def flax_model(model: str) -> Any:

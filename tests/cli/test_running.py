@@ -129,6 +129,7 @@ def test_a_search_is_told_in_a_few_lines_and_explained_afterwards(program, proje
     assert "rungs:\n" in program("describe", "1").out
 
 
+@pytest.mark.slow
 def test_a_file_in_the_working_directory_is_never_taken_for_a_library(
     cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ def test_a_running_experiment_holds_its_slot_until_it_is_killed(endless, program
     assert "Experiment 1 (tiny) CANCELED" in out
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_experiment(program, project: Path, home: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_trials", "create", str(project)],

@@ -54,6 +54,7 @@ def test_output_that_cannot_be_written_is_an_error(stored: Path, arguments: tupl
     assert done.stderr == "mnist-trials: error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_what_an_encoding_lacks_is_shown_as_an_escape(cli, project: Path) -> None:
     project.write_text(project.read_text().replace("name: tiny", "name: größe\ndescription: naïve"), encoding="utf-8")
     assert shell('"$@"', "create", project, "--test", PYTHONIOENCODING="ascii").returncode == 0

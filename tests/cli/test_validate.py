@@ -125,6 +125,7 @@ def test_a_search_by_a_metric_that_its_trial_does_not_report(program, project: P
     assert outcome.err.endswith(f"{said}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a mesh of two slots takes two cores")
 def test_what_does_not_fit_several_slots_is_told_by_a_single_process(program, project: Path) -> None:
     trial = project.parent / "tiny.py"

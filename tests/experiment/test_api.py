@@ -107,6 +107,7 @@ def test_a_trial_that_raises_ends_in_error_with_the_users_traceback(lab: Any) ->
     assert "the user's mistake" in lab.files(1).trial_log(1).read_text()
 
 
+@pytest.mark.slow
 def test_a_controller_in_the_background_outlives_the_process_that_started_it(lab: Any) -> None:
     experiment_id = api.submit(line(lab), lab.context, home=lab.home)
     code = f"from mnist_trials.experiment import api; print(api.detach({experiment_id}, home={str(lab.home)!r}))"

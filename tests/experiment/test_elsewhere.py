@@ -140,6 +140,7 @@ launcher:
     lab.submit(file)
 
 
+@pytest.mark.slow
 def test_a_controller_that_the_launcher_runs_is_waited_for_until_it_is_in_charge(lab: Any, launcher: Any) -> None:
     experiment_id = lab.submit(config(lab, {"far": 1}, with_={"job": "job 7"}, hyperparameters={"do": "hold", "at": 1}))
     assert api.detach(experiment_id, home=lab.home) == "job 7"

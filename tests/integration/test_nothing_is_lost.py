@@ -84,6 +84,7 @@ def test_a_killed_controller_leaves_nothing_running_and_activate_goes_on(
     assert validations(command, "1.1") == undisturbed
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_going_on_changes_no_number(command: Command, config: Path, undisturbed: Validations) -> None:
     with command.running("create", config) as running:
         worker_of(command, 1)

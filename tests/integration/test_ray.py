@@ -40,6 +40,7 @@ def test_two_ranks_on_ray_compute_what_two_local_ones_do(command: Command, writt
     assert "[rank=1] " not in command("logs", "1.1").stdout + command("logs", "2.1").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_search_makes_the_same_trials_and_metrics_by_every_launcher(command: Command) -> None:
     small = ["data.name=digits", "searcher.max_trials=3", "searcher.max_length={batches: 16}", "searcher.max_rungs=2"]

@@ -68,6 +68,7 @@ def test_its_train_py_runs_unchanged_as_an_entrypoint_on_every_slot(project: Com
     assert said.startswith("[rank=0] ")
 
 
+@pytest.mark.slow
 def test_its_train_py_runs_unchanged_as_an_entrypoint(project: Command) -> None:
     document = project.json("create", "const.yaml", "--config", "entrypoint=python3 train.py --epochs 1")
     assert document["state"] == "COMPLETED"

@@ -153,6 +153,7 @@ def test_a_search_whose_controller_and_worker_are_killed_ends_as_if_undisturbed(
     assert (outcome(command.json("describe", 1)), decided(command, 1)) == promoted
 
 
+@pytest.mark.slow
 def test_a_search_that_is_paused_and_activated_ends_as_if_undisturbed(
     command: Command, written: Write, promoted: tuple[list[Any], list[Any]]
 ) -> None:
@@ -167,7 +168,7 @@ def test_a_search_that_is_paused_and_activated_ends_as_if_undisturbed(
     assert (outcome(command.json("describe", 1)), decided(command, 1)) == promoted
 
 
-@pytest.mark.parametrize("word", ["cancel", "kill"])
+@pytest.mark.parametrize("word", [pytest.param("cancel", marks=pytest.mark.slow), "kill"])
 def test_a_search_that_a_person_ends_has_no_trial_left_that_could_run(
     command: Command, written: Write, word: str
 ) -> None:
@@ -181,6 +182,7 @@ def test_a_search_that_a_person_ends_has_no_trial_left_that_could_run(
     assert {trial["state"] for trial in document["trials"]} <= {"CANCELED", "COMPLETED"}
 
 
+@pytest.mark.slow
 def test_a_fork_with_other_hyperparameters_starts_warm_from_a_trial(command: Command, written: Write) -> None:
     first = command.json("create", written())
     changes = ("searcher.source_trial_id=1.1", "hyperparameters.learning_rate=0.01", "perform_initial_validation=true")

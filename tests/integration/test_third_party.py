@@ -91,6 +91,7 @@ def test_its_config_is_checked_and_previewed(beside: Command) -> None:
     assert "Did you mean 'median_stop'?" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_search_with_it(beside: Command) -> None:
     """On one slot, so one trial after another; with this seed the third has by far the lowest learning rate."""
     changes = ("--config", "searcher.max_trials=3", "--config", "reproducibility.experiment_seed=2")

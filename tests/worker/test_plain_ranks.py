@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.worker.test_scripts import TRAIN
 
 DEADLINE = 120.0
@@ -70,6 +72,7 @@ def test_ctrl_c_saves_one_checkpoint_and_ends_every_rank_with_130(project: Path)
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_an_exception_of_one_rank_ends_both_and_is_the_only_one_shown(project: Path) -> None:
     code = TRAIN.format(batches=20).replace('config="const.yaml"', "config='const.yaml', hparams=HOW")
     how = "{'fail_at': 3, 'fail_by': 'if self.context.rank == 1: raise ValueError(1)'}"

@@ -97,6 +97,7 @@ def launched(specs: list[WorkerSpec]) -> Ended:
     return Ended(events, log, Path(specs[0].trial_dir))
 
 
+@pytest.mark.slow
 def test_a_command_behind_the_launch_layer_trains_on_every_rank_and_rank_0_tells(run: Run, project: Path) -> None:
     (project / "train.py").write_text(TRAIN)
     layer = ["python3", "-m", "mnist_trials.launch.torch_distributed", "--nnodes", "3", "--"]

@@ -185,6 +185,7 @@ def test_a_command_is_held_and_told_which_points_its_own_period_misses(spec: Spe
     assert output == "after 12 stopped\n"
 
 
+@pytest.mark.slow
 def test_a_worker_hears_a_signal_while_it_is_held(spec: SpecMaker) -> None:
     events, output = launch(replace(spec(), until=5), when_held=[signal.SIGINT])
     exited = events[-2]
@@ -205,6 +206,7 @@ def test_a_command_that_raises_shows_its_traceback_last(spec: SpecMaker, project
     assert output.endswith("ValueError: mine\n")
 
 
+@pytest.mark.slow
 def test_a_command_that_raises_after_its_block_has_failed(spec: SpecMaker, project: Path) -> None:
     (project / "train.py").write_text(TRAIN.format(batches=20) + "\n1 / 0")
     events, output = launch(spec(["python3", "train.py"]))
@@ -215,6 +217,7 @@ def test_a_command_that_raises_after_its_block_has_failed(spec: SpecMaker, proje
     assert output.startswith("after 20 completed\n")
 
 
+@pytest.mark.slow
 def test_a_thread_that_a_trial_left_running_does_not_keep_its_process(spec: SpecMaker) -> None:
     code = "import threading; threading.Thread(target=threading.Event().wait, name='forgotten').start()"
     events, output = launch(spec(fail_at=0, fail_by=code))

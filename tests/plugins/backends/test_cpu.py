@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,11 @@ from tests.training.lab import Lab, Small, same
 class TestCpu(BackendSuite):
     plugin = "cpu"
     meshes = ((2, 1), (1, 2))
+
+    @pytest.mark.slow  # the trainings of tests/training/distributed stand for it
+    @override
+    def test_several_ranks_train_as_one_does(self, tmp_path: Path) -> None:
+        super().test_several_ranks_train_as_one_does(tmp_path)
 
 
 @pytest.mark.parametrize(

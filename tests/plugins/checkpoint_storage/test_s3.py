@@ -55,6 +55,18 @@ class TestS3(CheckpointStorageSuite):
     ) -> None:
         super().test_failing_at_any_operation_a_checkpoint_is_whole_or_absent(storage, tmp_path, work)
 
+    @pytest.mark.parametrize("work", [pytest.param("write", marks=pytest.mark.slow), "delete"])
+    @override
+    def test_killed_at_any_operation_a_checkpoint_is_whole_or_absent(
+        self, storage: CheckpointStorage, tmp_path: Path, work: Literal["write", "delete"]
+    ) -> None:
+        super().test_killed_at_any_operation_a_checkpoint_is_whole_or_absent(storage, tmp_path, work)
+
+    @pytest.mark.slow
+    @override
+    def test_all_of_many_are_listed(self, storage: CheckpointStorage) -> None:
+        super().test_all_of_many_are_listed(storage)
+
 
 def test_without_a_prefix_checkpoints_lie_in_the_bucket_itself(s3_server: MotoServer, bucket: str, tmp_path: Path):
     storage = make(s3_server.options(bucket), tmp_path)

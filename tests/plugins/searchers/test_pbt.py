@@ -373,6 +373,7 @@ def test_a_search_that_is_cut_off_at_every_event_decides_the_same() -> None:
     assert run(interrupted=True) == run(interrupted=False)
 
 
+@pytest.mark.slow
 def test_a_real_copy_starts_with_the_weights_of_its_source(tmp_path: Path) -> None:
     searcher = {
         "name": "pbt",
