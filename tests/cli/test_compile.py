@@ -217,6 +217,7 @@ def test_what_cannot_be_made_is_said_and_the_rest_is_made(program, project: Path
     assert made == ["init", "forward_train", "forward_eval", "optimizer", "evaluation"]
 
 
+@pytest.mark.slow
 def test_where_nobody_can_lower_a_program_it_is_said_how_to_get_one(program, project: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     plugins = "backend-cpu,launcher-local,searcher-single,checkpoint-storage-directory"

@@ -156,6 +156,7 @@ def test_an_interrupt_pauses_and_activate_goes_on(endless, program) -> None:
     assert program("wait", "1").status == 3
 
 
+@pytest.mark.slow
 def test_a_running_experiment_holds_its_slot_until_it_is_killed(endless, program) -> None:
     process = endless()
     cores = [slot for slot in program("slots", "--json").document if slot["backend"] == "cpu"]

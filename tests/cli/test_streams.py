@@ -26,6 +26,7 @@ def shell(line: str, *arguments: object, **variables: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_with_every_standard_stream_closed(cli, project: Path) -> None:
     done = shell('"$@" <&- >&- 2>&-', "create", project)
     assert done.returncode == 0

@@ -14,7 +14,7 @@ from tests.integration.support import ROOT, Command, mnist_root, needs_mnist, wr
 
 CONFIGS = sorted((ROOT / "experiment_configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if load(path).config.searcher.name != "single"]
-QUICK = ("const", "jax_mlp", "linear_tensor_parallel", "script")  # one of each kind; the others are for the slow tests
+QUICK = ("linear_tensor_parallel", "script")  # others are trained by tests of their own, and by the slow ones
 SINGLE = [
     pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
     for path in CONFIGS
@@ -38,6 +38,7 @@ def test_every_shipped_search_has_a_plan(command: Command, config: Path) -> None
     assert document["total_units"] == sum(length["units"] * length["trials"] for length in document["lengths"]) > 0
 
 
+@pytest.mark.slow
 def test_a_search_is_tested_with_one_trial_and_says_so(command: Command) -> None:
     config = ROOT / "experiment_configs" / "adaptive.yaml"
     outcome = command("create", config, "--test", "--config", "data.name=digits")
@@ -135,6 +136,7 @@ class Broken(FCMNIST):
 """
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_says_how_far_it_came_and_ends_with_the_users_traceback(
     command: Command, written: Callable[..., Path]
 ) -> None:

@@ -30,6 +30,7 @@ def on_ray(**options: Any) -> dict[str, Any]:
     return {"name": "ray", "address": "auto", **options}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_two_ranks_on_ray_compute_what_two_local_ones_do(command: Command, written: Callable[..., Path]) -> None:
     changes: dict[str, Any] = {"resources": {"slots_per_trial": 2}}

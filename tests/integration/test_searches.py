@@ -120,8 +120,14 @@ def test_a_search_stops_trials_at_rungs_and_can_explain_every_stop(command: Comm
         assert trials[trial_id]["batches"] < 45
         assert f"rank {why['rank']} of {why['of']}" in told
     for trial_id in trials:
-        rows = command.json("metrics", f"1.{trial_id}")
-        validated = [row["batches"] for row in rows if row["kind"] == "validation"]
+        validated = [
+            batches
+            for (batches,) in stored(
+                command,
+                "SELECT batches FROM metrics WHERE experiment_id = 1 AND kind = 'validation' AND NOT superseded "
+                f"AND trial_id = {trial_id} ORDER BY batches",
+            )
+        ]
         assert validated == [5, 15, 45][: len(validated)], "validations lie exactly on the rungs"
     assert document["best"]["value"] == min(trial["best_metric"] for trial in trials.values())
 
@@ -140,6 +146,7 @@ def test_promoted_trials_go_on_from_their_rung_and_no_other_batch_is_trained(
     assert all(action["why"]["rank"] <= action["why"]["kept"] for action in resumed)
 
 
+@pytest.mark.slow
 def test_a_search_whose_controller_and_worker_are_killed_ends_as_if_undisturbed(
     command: Command, written: Write, promoted: tuple[list[Any], list[Any]]
 ) -> None:

@@ -40,6 +40,7 @@ def started(project: Path, launcher: list[str], *command: str) -> Iterator[subpr
         late.cancel()
 
 
+@pytest.mark.slow
 def test_under_torchrun_the_ranks_train_one_trial_and_rank_0_alone_tells(project: Path) -> None:
     (project / "train.py").write_text(TRAIN.format(batches=20))
     with started(project, TORCHRUN, "train.py") as process:

@@ -149,6 +149,7 @@ def test_a_rank_that_hangs_with_the_interpreters_lock_shows_its_stacks_too(run: 
     assert ended.error(0).message.endswith("and waits for other ranks. The log has the stacks of every rank.")
 
 
+@pytest.mark.slow
 def test_ranks_that_stay_away_are_named(run: Run, project: Path) -> None:
     with (project / "model.py").open("a") as code:
         code.write("\nimport os, time\nif os.environ['RANK'] == '1':\n    time.sleep(600)\n")

@@ -158,6 +158,7 @@ def test_a_command_is_the_worker_itself(spec: SpecMaker, project: Path) -> None:
     assert output == "after 20 completed\n"
 
 
+@pytest.mark.slow
 def test_a_command_stops_when_it_is_asked_to(spec: SpecMaker, project: Path) -> None:
     (project / "train.py").write_text(TRAIN.format(batches=10_000_000))
     events, output = launch(spec(["sh", "-c", "python3 train.py; exit $?"]), stop_at=MetricsReported)
@@ -167,6 +168,7 @@ def test_a_command_stops_when_it_is_asked_to(spec: SpecMaker, project: Path) -> 
     assert output == f"after {exited.batches} paused\n"
 
 
+@pytest.mark.slow
 def test_a_command_is_held_and_told_which_points_its_own_period_misses(spec: SpecMaker, project: Path) -> None:
     code = TRAIN.format(batches=20).replace("reporting_period", "validation_period=mt.Batch(7), reporting_period")
     (project / "train.py").write_text(code)
@@ -195,6 +197,7 @@ def test_a_worker_hears_a_signal_while_it_is_held(spec: SpecMaker) -> None:
     assert output.endswith("KeyboardInterrupt\n")
 
 
+@pytest.mark.slow
 def test_a_command_that_raises_shows_its_traceback_last(spec: SpecMaker, project: Path) -> None:
     (project / "train.py").write_text(TRAIN.format(batches=20))
     events, output = launch(spec(["python3", "train.py"], fail_at=3, fail_by="raise ValueError('mine')"))

@@ -64,6 +64,11 @@ class TestS3(CheckpointStorageSuite):
 
     @pytest.mark.slow
     @override
+    def test_processes_can_write_side_by_side(self, storage: CheckpointStorage, tmp_path: Path) -> None:
+        super().test_processes_can_write_side_by_side(storage, tmp_path)
+
+    @pytest.mark.slow
+    @override
     def test_all_of_many_are_listed(self, storage: CheckpointStorage) -> None:
         super().test_all_of_many_are_listed(storage)
 

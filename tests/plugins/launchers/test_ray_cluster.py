@@ -67,6 +67,7 @@ def travelling(directory: Path) -> WorkerSpec:
     return replace(spec, target="mine:run", environment={"PYTHONPATH": "."})
 
 
+@pytest.mark.slow
 def test_code_is_sent_to_a_node_that_does_not_see_this_machines_files(
     on_ray: RayCluster, make: Callable[..., Launcher], tmp_path: Path
 ) -> None:
