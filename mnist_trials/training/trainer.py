@@ -139,6 +139,7 @@ class Trainer:
                 go on from cannot be used.
         """
         self._tell_unused_slots()
+        self._tell_slow_precision()
         settings = resolve(
             self._context,
             max_length=max_length,
@@ -170,6 +171,15 @@ class Trainer:
             self._context.notice(
                 f"This trial has {slots} slots, but its command was started once, so only one process trains. Put "
                 "`python3 -m mnist_trials.launch.torch_distributed` before the command to run it on every slot."
+            )
+
+    def _tell_slow_precision(self) -> None:
+        context = self._context
+        asked = context.experiment_config.get("precision")
+        if asked == "fp16-mixed" and context.device.type == "cpu" and context.rank == 0:
+            context.notice(
+                "precision fp16-mixed is for GPUs: few CPUs have float16 arithmetic, and the others take several times "
+                "as long as in fp32. Use fp32 or bf16-mixed on a CPU."
             )
 
     def _run(self, loop: TrainingLoop) -> FitResult:

@@ -50,6 +50,13 @@ def test_a_trial_trains_to_its_end(spec: SpecMaker) -> None:
     assert exited(channel) == TrialExited(trial_id=2, run=3, outcome=Outcome.COMPLETED, batches=20)
 
 
+def test_float16_on_a_cpu_is_told_to_be_slow(spec: SpecMaker) -> None:
+    for precision, told in (("fp16-mixed", True), ("bf16-mixed", False)):
+        given, channel = spec(), RecordingChannel()
+        assert run(replace(given, config={**given.config, "precision": precision}), channel) == 0
+        assert any("Use fp32 or bf16-mixed on a CPU" in notice.message for notice in channel.of(Notice)) is told
+
+
 @pytest.mark.parametrize("outcome", [Outcome.PAUSED, Outcome.STOPPED, Outcome.CANCELED])
 def test_a_request_ends_it_with_the_outcome_asked_for(spec: SpecMaker, outcome: Outcome) -> None:
     channel = RecordingChannel()
